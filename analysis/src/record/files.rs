@@ -1,0 +1,129 @@
+//! Files that are whole or absent, and JSON Lines that say which line is wrong.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
+
+use crate::error::AnalysisError;
+
+/// Writes a file so that a reader finds the old or the new content, never a part; makes its folder.
+///
+/// # Errors
+/// When the folder or the file cannot be written.
+pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), AnalysisError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
+    }
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|source| {
+        // Best effort: the error that matters is the first one.
+        let _ = fs::remove_file(&temporary);
+        AnalysisError::Io { path: path.to_owned(), source }
+    })
+}
+
+/// Reads a JSON Lines file one value at a time; blank lines are passed over.
+///
+/// A last line without a line end that does not parse is one that was being written when the run stopped: it is left
+/// out. Any other line that does not parse is an error.
+pub(crate) struct JsonLines<T> {
+    path: PathBuf,
+    reader: BufReader<File>,
+    line: usize,
+    kind: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> JsonLines<T> {
+    pub(crate) fn open(path: &Path) -> Result<Self, AnalysisError> {
+        let reader = BufReader::new(File::open(path).map_err(AnalysisError::io(path))?);
+        Ok(Self { path: path.to_owned(), reader, line: 0, kind: PhantomData })
+    }
+
+    fn read(&mut self) -> Result<Option<T>, AnalysisError> {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            self.line += 1;
+            let read = self.reader.read_until(b'\n', &mut bytes).map_err(AnalysisError::io(&self.path))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if !bytes.iter().all(u8::is_ascii_whitespace) {
+                break;
+            }
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if bytes.last() != Some(&b'\n') => Ok(None),
+            Err(source) => Err(AnalysisError::Line { path: self.path.clone(), line: self.line, source }),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for JsonLines<T> {
+    type Item = Result<T, AnalysisError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// A number, or NaN where JSON has `null`: what serde_json writes for numbers that are not finite.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Number(Option<f64>);
+
+impl Number {
+    pub(crate) fn value(self) -> f64 {
+        self.0.unwrap_or(f64::NAN)
+    }
+}
+
+/// For `deserialize_with`: one number or null.
+pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Number::deserialize(deserializer).map(Number::value)
+}
+
+/// For `deserialize_with`: numbers or nulls by name.
+pub(crate) fn numbers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<std::collections::BTreeMap<String, f64>, D::Error> {
+    let read = std::collections::BTreeMap::<String, Number>::deserialize(deserializer)?;
+    Ok(read.into_iter().map(|(name, number)| (name, number.value())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.txt");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        let error = write_atomic(&path, b"x").unwrap_err().to_string();
+        assert!(error.contains("taken"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,15 @@
+//! What a run folder holds, in order of use: metrics of each step, then trajectories with their images.
+
+mod files;
+mod images;
+mod metrics;
+mod trajectory;
+
+pub use files::write_atomic;
+pub use images::{ImageCodec, ImageSource};
+pub use metrics::{MetricsRow, MetricsWriter, read_metrics};
+pub use trajectory::{
+    ImageEntry, TokenEntry, TrajectoryRecord, TurnEntry, read_rollouts, rollouts_file, row_weights, write_rollouts,
+};
+
+pub(crate) use files::JsonLines;

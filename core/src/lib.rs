@@ -1,0 +1,45 @@
+//! The words, traits and the rollout state machine of imagent. No tensors, no files, no network.
+//!
+//! Data flows one way, each stage consuming the last:
+//!
+//! ```text
+//! Sample --rollout(policy, toolbox)--> Trajectory --reward--> ScoredTrajectory
+//!        --group--> Group --advantages, masks--> TrainBatch --optimise--> StepReport
+//! ```
+//!
+//! The crate must not know how a model computes, where a dataset lies or what a reward is for.
+
+pub mod encoder;
+pub mod episode;
+pub mod frame;
+pub mod group;
+pub mod image;
+pub mod mask;
+pub mod message;
+pub mod optimizer;
+pub mod policy;
+pub mod reward;
+pub mod sample;
+pub mod seed;
+pub mod testing;
+pub mod tool;
+pub mod trajectory;
+pub mod turn;
+
+pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
+pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
+pub use crate::frame::{BBox, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
+pub use crate::group::{Group, ScoredTrajectory, TrainBatch, TrainRow};
+pub use crate::image::{CropOrigin, ImageShelf, ShelfImage};
+pub use crate::mask::{Mask, MaskSet};
+pub use crate::message::{Content, Message, Role};
+pub use crate::optimizer::{PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
+pub use crate::policy::{
+    Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
+};
+pub use crate::reward::{Reward, Score};
+pub use crate::sample::{Gold, Sample, SampleError, SampleSource};
+pub use crate::seed::{Key, derive};
+pub use crate::tool::{Arguments, Observation, ObservationImage, Tool, ToolError, ToolSpec, Toolbox};
+pub use crate::trajectory::{EndReason, ImageSpan, Origin, ToolOutcome, Trajectory, TurnRecord};
+pub use crate::turn::{Action, ToolCall, parse_turn};

@@ -1,0 +1,153 @@
+//! What reinforcement learning needs of a model.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::{EncodeError, Encoder, Segment};
+use crate::optimizer::{TokenLoss, TokenScores};
+use crate::seed::Key;
+use crate::trajectory::Trajectory;
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Keeps the `top_k` likeliest tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the likeliest tokens whose probabilities sum to this; 1 keeps all.
+    pub top_p: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
+    }
+}
+
+impl Sampling {
+    /// Always the likeliest token.
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::default() }
+    }
+}
+
+/// One rollout to run.
+#[derive(Clone, Debug)]
+pub struct PolicyPrompt {
+    /// The prompt; rollouts of one group share it, and a model computes it once.
+    pub prompt: Arc<Segment>,
+    /// Names the randomness of this rollout.
+    pub key: Key,
+    /// Most tokens of one turn.
+    pub max_new_tokens: usize,
+    /// Most tokens of the whole trajectory, prompt included.
+    pub max_tokens: usize,
+}
+
+/// Why sampling of a turn stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The policy drew its end-of-turn token.
+    EndOfTurn,
+    /// The turn or the trajectory reached its limit of tokens.
+    Length,
+}
+
+/// A turn as sampled.
+#[derive(Clone, Debug)]
+pub struct SampledTurn {
+    /// Token ids, the end token included.
+    pub ids: Vec<u32>,
+    /// Log-probability of each under the sampling temperature.
+    pub logprobs: Vec<f32>,
+    /// Why it stopped.
+    pub stop: StopReason,
+}
+
+/// What the environment says to a finished turn.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// Append these tokens, then sample the next turn.
+    Observe(Segment),
+    /// The episode is over.
+    End,
+}
+
+/// Which weights to score with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Those being trained.
+    Current,
+    /// Those training started from.
+    Reference,
+}
+
+/// Tokens of one trajectory to score: each of `positions` (rising, none of them 0 or an image token) is scored given
+/// all tokens before it.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreRow<'a> {
+    /// The trajectory.
+    pub trajectory: &'a Trajectory,
+    /// Positions of the tokens.
+    pub positions: &'a [usize],
+}
+
+/// What one optimiser update did.
+#[derive(Clone, Debug)]
+pub struct UpdateReport {
+    /// The loss and its metrics.
+    pub loss: TokenLoss,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate used.
+    pub learning_rate: f64,
+}
+
+/// Why a model could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Text or image to tokens.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The computation failed.
+    #[error("model: {0}")]
+    Model(String),
+    /// The gradient or the loss is not a finite number.
+    #[error("the {what} is not finite; lower the learning rate or look at the data of this step")]
+    NotFinite {
+        /// Loss or gradient.
+        what: &'static str,
+    },
+    /// The run was asked to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// What reinforcement learning needs of a model; implemented by models, and by a fake in tests.
+pub trait Policy {
+    /// Its tokenizer, template and image processor.
+    fn encoder(&self) -> Arc<dyn Encoder>;
+
+    /// Runs all rollouts. `on_turn(i, turn)` is called once for each finished turn of rollout `i`.
+    fn rollout(
+        &mut self,
+        prompts: &[PolicyPrompt],
+        sampling: &Sampling,
+        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
+    ) -> Result<(), PolicyError>;
+
+    /// Log-probability and entropy of the rows' tokens, packed in order.
+    fn score(&self, rows: &[ScoreRow<'_>], temperature: f32, weights: Weights) -> Result<TokenScores, PolicyError>;
+
+    /// One optimiser update: scores the rows' tokens, asks `loss` for its derivative, and steps.
+    fn update(
+        &mut self,
+        rows: &[ScoreRow<'_>],
+        temperature: f32,
+        loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
+    ) -> Result<UpdateReport, PolicyError>;
+}

@@ -1,0 +1,42 @@
+//! Rewards: what a trajectory is worth.
+
+use std::collections::BTreeMap;
+
+use crate::sample::Sample;
+use crate::trajectory::Trajectory;
+
+/// What a reward says of a trajectory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Score {
+    /// The reward.
+    pub value: f32,
+    /// Its named parts, such as `accuracy` and `format`, before weighting.
+    pub parts: BTreeMap<&'static str, f32>,
+    /// Why the trajectory could not be graded; it is then counted, and left out of training.
+    pub skip: Option<String>,
+}
+
+impl Score {
+    /// A reward with its parts.
+    pub fn new(value: f32, parts: impl IntoIterator<Item = (&'static str, f32)>) -> Self {
+        Self { value, parts: parts.into_iter().collect(), skip: None }
+    }
+
+    /// A trajectory that cannot be graded.
+    pub fn skip(reason: impl Into<String>) -> Self {
+        Self { skip: Some(reason.into()), ..Self::default() }
+    }
+
+    /// The part called `name`, 0 when there is none.
+    pub fn part(&self, name: &str) -> f32 {
+        self.parts.get(name).copied().unwrap_or(0.0)
+    }
+}
+
+/// A reward. Reads sampled text only ([`Trajectory::sampled_text`], [`Trajectory::answer`]), never the prompt,
+/// an observation or a log-probability.
+#[typetag::serde(tag = "type")]
+pub trait Reward: Send + Sync + std::fmt::Debug {
+    /// Grades one trajectory.
+    fn score(&self, sample: &Sample, trajectory: &Trajectory) -> Score;
+}

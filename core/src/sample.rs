@@ -1,0 +1,71 @@
+//! A sample: images, a question, the gold answer, and what is known about where the answer lies.
+
+use std::sync::Arc;
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{BBox, Original};
+
+/// A region that holds the answer, for grading and analysis; never shown to the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gold {
+    /// Index of the image, counted from 1.
+    pub image: usize,
+    /// The region, in pixels of the image file.
+    pub bbox: BBox<Original>,
+}
+
+/// One question about one or several images.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Unique within its dataset.
+    pub id: String,
+    /// Decoded images, in the order the question numbers them.
+    pub images: Vec<Arc<RgbImage>>,
+    /// What the model is asked.
+    pub question: String,
+    /// The gold answer.
+    pub answer: String,
+    /// The kind of question, for tables by kind (`read`, `which`, `same` … in the nano world).
+    pub kind: String,
+    /// How many zooms the question needs; `None` where a dataset does not say.
+    pub zooms_needed: Option<u32>,
+    /// Where the answer lies, in the order in which it has to be looked at.
+    pub gold: Vec<Gold>,
+    /// Whatever else the dataset says.
+    pub meta: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Why a sample could not be had; names the file or line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SampleError(pub String);
+
+/// Samples by position: a dataset folder, or samples in memory.
+pub trait SampleSource: Send + Sync {
+    /// How many samples there are.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample at `position`, its images decoded.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError>;
+}
+
+impl SampleSource for Vec<Arc<Sample>> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+    fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
+        let found = self.as_slice().get(position);
+        found.cloned().ok_or_else(|| SampleError(format!("no sample at position {position}")))
+    }
+}

@@ -1,0 +1,120 @@
+//! A dataset folder as a source of samples: every line checked at once, images decoded when asked for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::RgbImage;
+use imagent_core::{Sample, SampleError, SampleSource};
+
+use super::cache::Cache;
+use super::decode::decode;
+use super::rows::{ImageFile, Row, Rows, SAMPLES};
+use crate::error::DataError;
+
+/// Bytes of decoded images kept by default: 512 MiB, some 890 images of the nano world.
+pub const CACHE_BYTES: usize = 512 << 20;
+
+/// An open dataset folder.
+///
+/// ```
+/// use imagent_core::SampleSource;
+/// use imagent_data::{Folder, SynthConfig, synth};
+/// let parent = tempfile::tempdir()?;
+/// let path = parent.path().join("nano");
+/// synth(&SynthConfig { samples: 3, ..Default::default() }, &path)?;
+/// let folder = Folder::open(&path)?;
+/// assert_eq!(folder.len(), 3);
+/// assert_eq!(folder.get(0)?.images[0].dimensions(), (448, 448));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    rows: Vec<Row>,
+    images: Vec<ImageFile>,
+    cache: Cache,
+}
+
+impl Folder {
+    /// Opens the folder and checks every line, without decoding an image.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; [`super::check()`] lists all.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let mut reader = Rows::open(path)?;
+        let mut rows = Vec::new();
+        while let Some(row) = reader.next() {
+            rows.push(row?);
+        }
+        if rows.is_empty() {
+            return Err(DataError::Empty { file: reader.file().into() });
+        }
+        Ok(Self { root: path.into(), rows, images: reader.images, cache: Cache::new(CACHE_BYTES) })
+    }
+
+    /// Keeps at most `bytes` of decoded images; 0 keeps none.
+    #[must_use]
+    pub fn with_cache(mut self, bytes: usize) -> Self {
+        self.cache = Cache::new(bytes);
+        self
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// How many different image files the samples name.
+    pub fn image_files(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The sample at `position`, counted from 0. Images that several samples share are shared in memory.
+    ///
+    /// # Errors
+    /// When the position is too high or an image cannot be decoded.
+    pub fn sample(&self, position: usize) -> Result<Sample, DataError> {
+        let samples = self.rows.len();
+        let Some(Row { raw, images }) = self.rows.get(position) else {
+            return Err(DataError::NoSample { file: self.root.join(SAMPLES), position, samples });
+        };
+        Ok(Sample {
+            id: raw.id.clone(),
+            images: images.iter().map(|&number| self.image(number)).collect::<Result<_, _>>()?,
+            question: raw.question.clone(),
+            answer: raw.answer.clone(),
+            kind: raw.meta.kind.clone(),
+            zooms_needed: raw.meta.zooms_needed,
+            gold: raw.meta.gold.clone(),
+            meta: raw.meta.rest.clone(),
+        })
+    }
+
+    fn image(&self, number: usize) -> Result<Arc<RgbImage>, DataError> {
+        if let Some(image) = self.cache.get(number) {
+            return Ok(image);
+        }
+        let ImageFile { name, path, line } = &self.images[number];
+        let image = decode(path).map_err(|problem| {
+            let (file, image) = (self.root.join(SAMPLES), name.clone());
+            DataError::BadImage { file, line: *line, image, problem }
+        })?;
+        Ok(self.cache.put(number, Arc::new(image)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+}
+
+impl SampleSource for Folder {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
+        self.sample(position).map(Arc::new).map_err(|error| SampleError(error.to_string()))
+    }
+}

@@ -1,0 +1,137 @@
+//! What a nano world is made of: how many images and objects, which questions, how often distractors.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+
+/// Most images a sample may have (a decoded image takes 0.6 MB).
+pub const MAX_IMAGES: usize = 16;
+/// Most objects an image may have: six colours are left when two are asked for.
+pub const MAX_OBJECTS: usize = 6;
+
+/// How often each kind of question is asked; weights, which need not add up to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuestionMix {
+    /// `What digit is on the C S in image k ?` One zoom. Default 0.6.
+    pub read: f64,
+    /// `Which image contains the C S ?` No zoom. Default 0.2.
+    pub which: f64,
+    /// `Is the digit on the C S in image i the same as on the C S in image j ?` Two zooms. Default 0.2.
+    pub same: f64,
+    /// `What digits are on the C S in image i and on the C S in image j ?` Two zooms, answered `3 7`. Default 0.
+    pub two: f64,
+}
+
+impl Default for QuestionMix {
+    fn default() -> Self {
+        Self { read: 0.6, which: 0.2, same: 0.2, two: 0.0 }
+    }
+}
+
+impl QuestionMix {
+    /// The keys with their weights, in the order of [`super::Kind::ALL`].
+    pub(crate) fn weights(&self) -> [(&'static str, f64); 4] {
+        [("read", self.read), ("which", self.which), ("same", self.same), ("two", self.two)]
+    }
+
+    fn pairs(&self) -> bool {
+        self.same > 0.0 || self.two > 0.0
+    }
+}
+
+/// The nano world's settings. Defaults are those of the world measured in the feasibility studies.
+///
+/// ```
+/// let world = imagent_data::WorldConfig { digits: 3, ..Default::default() };
+/// world.validate()?;
+/// # Ok::<(), imagent_data::DataError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorldConfig {
+    /// Fewest and most images of a sample, uniform in between, 1 to 16. Default `[2, 4]`. Questions about several
+    /// images (`which`, `same`, `two`) have at least 2 whatever the fewest.
+    pub images: [usize; 2],
+    /// Fewest and most objects of an image, 1 to 6, uniform in between, except that an image has at least the
+    /// objects that the question and its distractors need. Default `[1, 4]`.
+    pub objects: [usize; 2],
+    /// Which questions are asked.
+    pub questions: QuestionMix,
+    /// Probability that the colour asked for also stands in another image, with a different digit: half of the time
+    /// on an object of the same shape (never in `which` questions, whose object is unique). Otherwise the colour
+    /// stands in no other image. For each of the two objects of a pair question. Default 0.5.
+    pub across: f64,
+    /// Probability that an object of the colour asked for, but of another shape and digit, stands in the same image.
+    /// Otherwise colours are unique within an image. Default 0.
+    pub within: f64,
+    /// Number of digit classes: digits are 0 to `digits` − 1, 2 to 10. Fewer make guessing cheaper. Default 10.
+    pub digits: u8,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        Self {
+            images: [2, 4],
+            objects: [1, 4],
+            questions: QuestionMix::default(),
+            across: 0.5,
+            within: 0.0,
+            digits: 10,
+        }
+    }
+}
+
+impl WorldConfig {
+    /// Whether every value is in range and they fit together.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] names the key.
+    pub fn validate(&self) -> Result<(), DataError> {
+        range("images", self.images, MAX_IMAGES)?;
+        range("objects", self.objects, MAX_OBJECTS)?;
+        for (key, weight) in self.questions.weights() {
+            if !(weight.is_finite() && weight >= 0.0) {
+                return bad(&format!("questions.{key}"), format!("a weight is a number of at least 0, not {weight}"));
+            }
+        }
+        let total: f64 = self.questions.weights().iter().map(|(_, weight)| weight).sum();
+        if !(total.is_finite() && total > 0.0) {
+            return bad("questions", format!("the weights must have a positive sum, not {total}"));
+        }
+        for (key, value) in [("across", self.across), ("within", self.within)] {
+            if !(0.0..=1.0).contains(&value) {
+                return bad(key, format!("a probability is between 0 and 1, not {value}"));
+            }
+        }
+        if !(2..=10).contains(&self.digits) {
+            return bad("digits", format!("there are between 2 and 10 digit classes, not {}", self.digits));
+        }
+        self.fits()
+    }
+
+    fn fits(&self) -> Result<(), DataError> {
+        let several = self.questions.which > 0.0 || self.questions.pairs();
+        if several && self.images[1] < 2 {
+            return bad("images", "questions `which`, `same` and `two` need at least 2 images".into());
+        }
+        let crossed = self.questions.pairs() && self.across > 0.0;
+        let needed = 1 + usize::from(self.within > 0.0) + usize::from(crossed);
+        if self.objects[1] < needed {
+            let most = self.objects[1];
+            return bad("objects", format!("an object and its distractors need room for {needed}, but at most {most}"));
+        }
+        Ok(())
+    }
+}
+
+fn range(key: &str, [low, high]: [usize; 2], most: usize) -> Result<(), DataError> {
+    if low < 1 || high < low || high > most {
+        return bad(key, format!("[fewest, most] lies between 1 and {most}, not [{low}, {high}]"));
+    }
+    Ok(())
+}
+
+fn bad(key: &str, problem: String) -> Result<(), DataError> {
+    Err(DataError::Config { key: key.into(), problem })
+}

@@ -1,0 +1,26 @@
+//! The nano world: 448×448 images of coloured shapes, each with one small white digit, and questions about them.
+//!
+//! At the size the model is shown (112×112) colours and shapes can be told apart but digits cannot be read:
+//! that takes a zoom. The background carries a position cue (red grows with x, blue with y).
+//!
+//! * [`scene`]: what stands on an image, and where;
+//! * [`font`]: the digits;
+//! * [`mod@render`]: scenes to pixels;
+//! * [`config`]: what a world is made of;
+//! * [`mod@layout`]: from (config, seed, index) to scenes, question and answer;
+//! * [`sample`]: layouts with their images, as core samples.
+
+pub mod config;
+pub mod font;
+pub mod layout;
+pub mod render;
+pub mod sample;
+pub mod scene;
+#[cfg(test)]
+mod tests;
+
+pub use config::{QuestionMix, WorldConfig};
+pub use layout::{Across, Kind, Layout, layout};
+pub use render::render;
+pub use sample::{WorldSample, WorldSource, generate};
+pub use scene::{Colour, Object, SIDE, Scene, Shape};

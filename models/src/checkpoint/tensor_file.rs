@@ -1,0 +1,79 @@
+//! One memory-mapped safetensors file, whatever its tensors are for.
+
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors};
+
+use crate::error::{ModelError, Result};
+
+/// A memory-mapped safetensors file. Nothing is copied until a tensor is asked for.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+    header: usize,
+    metadata: Metadata,
+}
+
+impl TensorFile {
+    /// Maps a file and reads its header. The file must not be changed in place while it is open (this crate's writers
+    /// rename new files into place instead).
+    ///
+    /// # Errors
+    /// `Io` if it cannot be opened; `Safetensors` if it is no such file, or is cut short.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(ModelError::io(path))?;
+        // SAFETY: the map is read-only and private to this struct; as documented above, the file is not truncated or
+        // changed in place while it is mapped.
+        let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
+        let bad = |source| ModelError::Safetensors { path: path.to_path_buf(), source };
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(bad)?;
+        Ok(Self { path: path.to_path_buf(), map, header: header + 8, metadata })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names in the order of the data.
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// Shape of a tensor, if it is here.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.metadata.info(name).map(|info| info.shape.as_slice())
+    }
+
+    /// Shape and values (row-major) of an f32, f16 or bf16 tensor; widening to f32 is exact.
+    ///
+    /// # Errors
+    /// `MissingTensor` if it is not here; `TensorType` if it has another element type.
+    pub fn tensor_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let missing = || ModelError::MissingTensor { file: self.path.clone(), tensor: name.to_owned() };
+        let info = self.metadata.info(name).ok_or_else(missing)?;
+        let (start, end) = info.data_offsets;
+        let bytes = &self.map[self.header + start..self.header + end];
+        let values = match info.dtype {
+            Stored::F32 => widen(bytes, f32::from_le_bytes),
+            Stored::F16 => widen(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Stored::BF16 => widen(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            other => {
+                return Err(ModelError::TensorType {
+                    file: self.path.clone(),
+                    tensor: name.to_owned(),
+                    expected: "F32, F16 or BF16".into(),
+                    got: format!("{other:?}"),
+                });
+            }
+        };
+        Ok((info.shape.clone(), values))
+    }
+}
+
+fn widen<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<N>().0.iter().map(|b| read(*b)).collect()
+}

@@ -1,0 +1,273 @@
+//! Joins and leaves trajectories: prompts once per group, then one step at a time for all that are live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use imagent_core::{Next, PolicyError, PolicyPrompt, SampledTurn, Sampling, Segment, StopReason};
+
+use super::cache::Cache;
+use super::forward::{Run, forward};
+use super::host::HostModel;
+use super::sampler::draw;
+use crate::qwen::positions::{GridSpan, Positions};
+
+/// What the engine needs for a rollout.
+pub(crate) struct Request<'a> {
+    /// The weights.
+    pub(crate) model: &'a HostModel,
+    /// The rollouts.
+    pub(crate) prompts: &'a [PolicyPrompt],
+    /// How tokens are drawn.
+    pub(crate) sampling: &'a Sampling,
+    /// Tokens that are never drawn.
+    pub(crate) never_sampled: &'a [usize],
+    /// Tokens that end a turn.
+    pub(crate) end_tokens: &'a [u32],
+    /// Rows of the new tokens of one pass while prompts are computed.
+    pub(crate) prefill_rows: usize,
+    /// Whether the caller wants to stop.
+    pub(crate) stopped: &'a dyn Fn() -> bool,
+}
+
+/// Called with each finished turn.
+pub(crate) type TurnEnd<'a> = dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError> + 'a;
+
+/// Image features of segments: `[tokens, hidden]` for each image.
+pub(crate) type Features<'a> = dyn FnMut(&[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>, PolicyError> + 'a;
+
+/// A prompt that several rollouts share.
+struct Prompt {
+    cache: Cache,
+    positions: Positions,
+    logits: Vec<f32>,
+}
+
+/// One live trajectory.
+struct Stream {
+    index: usize,
+    prompt: usize,
+    own: Cache,
+    positions: Positions,
+    /// Tokens appended and not yet run, with their image features.
+    pending: Segment,
+    features: Vec<Arc<Vec<f32>>>,
+    turn: SampledTurn,
+    /// Tokens of the trajectory so far, the prompt included.
+    len: usize,
+    sampled: u64,
+}
+
+impl Stream {
+    fn new(index: usize, prompt: usize, shared: &Prompt, layers: usize) -> Self {
+        Self {
+            index,
+            prompt,
+            own: Cache::new(layers),
+            positions: Positions { next: shared.positions.next, ..Positions::default() },
+            pending: Segment::default(),
+            features: Vec::new(),
+            turn: empty_turn(),
+            len: shared.cache.len(),
+            sampled: 0,
+        }
+    }
+
+    /// Takes in an observation.
+    fn observe(&mut self, segment: Segment) {
+        let base = self.pending.ids.len();
+        self.len += segment.ids.len();
+        self.positions.extend(segment.ids.len(), &spans(&segment));
+        self.pending.ids.extend_from_slice(&segment.ids);
+        self.pending.images.extend(segment.images.into_iter().map(|mut image| {
+            image.start += base;
+            image
+        }));
+    }
+
+    /// Takes in a drawn token.
+    fn push(&mut self, id: u32, logprob: f32) {
+        self.turn.ids.push(id);
+        self.turn.logprobs.push(logprob);
+        self.sampled += 1;
+        self.len += 1;
+        self.positions.extend(1, &[]);
+        self.pending.ids.push(id);
+    }
+
+    /// Whether the turn is over, and why.
+    fn stop(&self, prompt: &PolicyPrompt, end_tokens: &[u32]) -> Option<StopReason> {
+        if self.turn.ids.last().is_some_and(|last| end_tokens.contains(last)) {
+            Some(StopReason::EndOfTurn)
+        } else if self.turn.ids.len() >= prompt.max_new_tokens || self.len >= prompt.max_tokens {
+            Some(StopReason::Length)
+        } else {
+            None
+        }
+    }
+}
+
+fn empty_turn() -> SampledTurn {
+    SampledTurn { ids: Vec::new(), logprobs: Vec::new(), stop: StopReason::Length }
+}
+
+fn spans(segment: &Segment) -> Vec<GridSpan> {
+    let span = |image: &imagent_core::SegmentImage| GridSpan {
+        start: image.start,
+        rows: image.rows,
+        columns: image.columns,
+    };
+    segment.images.iter().map(span).collect()
+}
+
+/// Runs all rollouts to their end.
+pub(crate) fn run(
+    request: &Request<'_>,
+    features: &mut Features<'_>,
+    on_turn: &mut TurnEnd<'_>,
+) -> Result<(), PolicyError> {
+    let (mut prompts, of) = prefill(request, features)?;
+    let layers = request.model.config.layers;
+    let mut streams: Vec<Stream> =
+        (0..request.prompts.len()).map(|i| Stream::new(i, of[i], &prompts[of[i]], layers)).collect();
+    // A prompt that leaves no room for a token gets an empty turn, and that is its end.
+    for (stream, prompt) in streams.iter().zip(request.prompts) {
+        if stream.stop(prompt, request.end_tokens).is_some() {
+            on_turn(stream.index, empty_turn())?;
+        }
+    }
+    streams.retain(|stream| stream.stop(&request.prompts[stream.index], request.end_tokens).is_none());
+    let first: Vec<Vec<f32>> = streams.iter().map(|stream| prompts[stream.prompt].logits.clone()).collect();
+    prompts.iter_mut().for_each(|prompt| prompt.logits = Vec::new());
+    let mut logits = first.concat();
+    while !streams.is_empty() {
+        if (request.stopped)() {
+            return Err(PolicyError::Stopped);
+        }
+        let vocabulary = request.model.config.vocab_size;
+        for (stream, row) in streams.iter_mut().zip(logits.chunks_mut(vocabulary)) {
+            let key = request.prompts[stream.index].key;
+            let drawn = draw(row, request.never_sampled, request.sampling, key, stream.sampled);
+            stream.push(drawn.id, drawn.logprob);
+        }
+        streams = end_turns(request, streams, features, on_turn)?;
+        logits = step(request, &prompts, &mut streams);
+    }
+    Ok(())
+}
+
+/// Computes each distinct prompt once; returns them and which one each rollout has.
+fn prefill(request: &Request<'_>, features: &mut Features<'_>) -> Result<(Vec<Prompt>, Vec<usize>), PolicyError> {
+    let mut distinct: Vec<&Arc<Segment>> = Vec::new();
+    let mut known = HashMap::new();
+    let mut of = Vec::with_capacity(request.prompts.len());
+    for prompt in request.prompts {
+        let next = distinct.len();
+        let index = *known.entry(Arc::as_ptr(&prompt.prompt)).or_insert(next);
+        if index == next {
+            distinct.push(&prompt.prompt);
+        }
+        of.push(index);
+    }
+    let mut prompts = Vec::with_capacity(distinct.len());
+    let mut start = 0;
+    while start < distinct.len() {
+        let mut rows = 0;
+        let fits = |prompt: &&&Arc<Segment>| {
+            rows += prompt.ids.len();
+            rows <= request.prefill_rows
+        };
+        let count = distinct[start..].iter().take_while(fits).count().max(1);
+        let chunk: Vec<&Segment> = distinct[start..start + count].iter().map(|prompt| prompt.as_ref()).collect();
+        prompts.extend(prefill_chunk(request, &chunk, features)?);
+        start += count;
+    }
+    Ok((prompts, of))
+}
+
+fn prefill_chunk(
+    request: &Request<'_>,
+    segments: &[&Segment],
+    features: &mut Features<'_>,
+) -> Result<Vec<Prompt>, PolicyError> {
+    let images = features(segments)?;
+    let mut prompts: Vec<Prompt> = (segments.iter())
+        .map(|segment| {
+            let mut positions = Positions::default();
+            positions.extend(segment.ids.len(), &spans(segment));
+            Prompt { cache: Cache::new(request.model.config.layers), positions, logits: Vec::new() }
+        })
+        .collect();
+    let d = request.model.config.hidden_size;
+    let mut runs: Vec<Run<'_>> = (prompts.iter_mut().zip(segments).zip(&images))
+        .map(|((prompt, segment), images)| Run {
+            ids: &segment.ids,
+            features: feature_rows(segment, images, d),
+            positions: &prompt.positions,
+            first_position: 0,
+            prefix: None,
+            own: &mut prompt.cache,
+        })
+        .collect();
+    let logits = forward(request.model, &mut runs);
+    for (prompt, row) in prompts.iter_mut().zip(logits.chunks(request.model.config.vocab_size)) {
+        prompt.logits = row.to_vec();
+    }
+    Ok(prompts)
+}
+
+fn feature_rows<'a>(segment: &Segment, images: &'a [Arc<Vec<f32>>], d: usize) -> Vec<(usize, &'a [f32])> {
+    let rows = segment.images.iter().zip(images);
+    rows.flat_map(|(image, features)| image.range().zip(features.chunks(d))).collect()
+}
+
+/// Hands finished turns to the environment; keeps the streams that go on.
+fn end_turns(
+    request: &Request<'_>,
+    streams: Vec<Stream>,
+    features: &mut Features<'_>,
+    on_turn: &mut TurnEnd<'_>,
+) -> Result<Vec<Stream>, PolicyError> {
+    let mut live = Vec::with_capacity(streams.len());
+    for mut stream in streams {
+        if let Some(stop) = stream.stop(&request.prompts[stream.index], request.end_tokens) {
+            let turn = std::mem::replace(&mut stream.turn, empty_turn());
+            match on_turn(stream.index, SampledTurn { stop, ..turn })? {
+                Next::End => continue,
+                Next::Observe(segment) => stream.observe(segment),
+            }
+        }
+        live.push(stream);
+    }
+    let with_images: Vec<usize> = (0..live.len()).filter(|&i| !live[i].pending.images.is_empty()).collect();
+    if !with_images.is_empty() {
+        let segments: Vec<&Segment> = with_images.iter().map(|&i| &live[i].pending).collect();
+        for (i, images) in with_images.iter().copied().zip(features(&segments)?) {
+            live[i].features = images;
+        }
+    }
+    Ok(live)
+}
+
+/// Runs the pending tokens of all live streams; returns the logits of each.
+fn step(request: &Request<'_>, prompts: &[Prompt], streams: &mut [Stream]) -> Vec<f32> {
+    if streams.is_empty() {
+        return Vec::new();
+    }
+    let d = request.model.config.hidden_size;
+    let mut runs: Vec<Run<'_>> = (streams.iter_mut())
+        .map(|stream| Run {
+            first_position: stream.positions.len() - stream.pending.ids.len(),
+            ids: &stream.pending.ids,
+            features: feature_rows(&stream.pending, &stream.features, d),
+            positions: &stream.positions,
+            prefix: Some(&prompts[stream.prompt].cache),
+            own: &mut stream.own,
+        })
+        .collect();
+    let logits = forward(request.model, &mut runs);
+    for stream in streams {
+        stream.pending = Segment::default();
+        stream.features = Vec::new();
+    }
+    logits
+}

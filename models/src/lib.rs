@@ -1,0 +1,16 @@
+//! Qwen2.5-VL: published files in, numbers out. The only crate of imagent that may hold `unsafe`.
+
+pub mod adamw;
+pub mod chat_template;
+pub mod checkpoint;
+pub mod codec;
+pub mod config;
+mod engine;
+pub mod error;
+pub mod image_processor;
+pub mod nano;
+pub mod nano_tokenizer;
+pub mod ops;
+pub mod policy;
+pub mod qwen;
+pub mod tokenizer;

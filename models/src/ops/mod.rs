@@ -1,0 +1,307 @@
+//! Differentiable ops of the model, fused where a device has kernels for them. Knows tensors, tapes
+//! and slices; nothing of layers, tokens or files.
+//!
+//! One folder an op: `mod.rs` puts it on dfdx's tape, `cpu.rs` has the kernels on slices (the decode
+//! engine calls these directly), `reference.rs` is the same from dfdx's own ops: what a device
+//! without kernels runs, and what the tests compare with.
+//!
+//! | op | formula |
+//! |---|---|
+//! | [`mod@linear`] | `x wᵀ + b` |
+//! | [`mod@rms_norm`] | `x / sqrt(mean(x²) + eps) * w` |
+//! | [`mod@add`] | `x + y` |
+//! | [`mod@rotary`] | rotation of the halves of each head |
+//! | [`mod@swiglu`] | `silu(gate) * up` |
+//! | [`mod@gelu`] | `x Φ(x)` |
+//! | [`mod@attention`] | `softmax(scale q kᵀ + mask) v` |
+//! | [`mod@columns`] | `x[.., a..b]` |
+//! | [`mod@embed`] | `table[ids]` |
+//! | [`mod@splice`] | rows of `x` replaced by others |
+//! | [`mod@gather_rows`] | `x[rows]` |
+//! | [`mod@token_logprob`] | `(ln p[target], entropy(p))` |
+//!
+//! [`gemm`] is the product of matrices beneath them. Results are the same, bit for bit, at any
+//! number of threads.
+//!
+//! An op moves the gradient of its own output out of the tape, so after a backward pass only
+//! gradients of leaves are there to read.
+
+pub mod add;
+pub mod attention;
+pub mod columns;
+pub mod embed;
+pub mod gather_rows;
+pub mod gelu;
+pub mod gemm;
+pub mod linear;
+mod parallel;
+pub mod rms_norm;
+pub mod rotary;
+pub(crate) mod simd;
+pub mod splice;
+pub mod swiglu;
+mod tape;
+#[cfg(test)]
+mod tests;
+pub mod token_logprob;
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+
+use attention::{AttentionPlan, Heads};
+use token_logprob::Choice;
+
+/// A matrix of run-time sizes on device `D`, with tape `T`.
+pub type Matrix<D, T = NoneTape> = Tensor<(usize, usize), f32, D, T>;
+
+/// A vector of run-time size on device `D`, with tape `T`.
+pub type Vector<D, T = NoneTape> = Tensor<(usize,), f32, D, T>;
+
+/// The ops of the model. Defaults are composites of dfdx's ops; [`Cpu`] has a kernel for each.
+///
+/// # Errors
+/// Every method fails if memory runs out. Shapes that do not fit are
+/// [`CpuError::WrongNumElements`] on `Cpu`, and a panic of dfdx's in the composites.
+pub trait Kernels: Device<f32> {
+    /// `y[t, n] = x[t, k] w[n, k]ᵀ + b[n]`; the weight has Hugging Face's layout.
+    fn linear<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        w: &Matrix<Self>,
+        b: Option<&Vector<Self>>,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        linear::reference::linear(x, w, b)
+    }
+
+    /// `y[t, d] = x[t, d] / sqrt(mean_d(x²) + eps) * w[d]`.
+    fn rms_norm<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        w: &Vector<Self>,
+        eps: f32,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        rms_norm::reference::rms_norm(x, w, eps)
+    }
+
+    /// `x[t, d] + y[t, d]`.
+    ///
+    /// A residual connection gives the tape to the branch and adds the trunk without one; the
+    /// trunk's gradient is then the sum over both ways:
+    ///
+    /// ```
+    /// use dfdx::prelude::*;
+    /// use imagent_models::ops::Kernels;
+    /// let device = Cpu::default();
+    /// let h = device.tensor_from_vec(vec![1.0, 2.0], (1, 2));
+    /// let (trunk, tape) = h.leaky_trace().split_tape();
+    /// let branch = Cpu::gelu(trunk.clone().put_tape(tape))?;
+    /// let sum = Cpu::add(branch, trunk)?;
+    /// assert!(sum.sum().backward().get(&h)[[0, 0]] > 2.0);
+    /// # Ok::<(), dfdx::tensor::CpuError>(())
+    /// ```
+    fn add<T: Tape<f32, Self> + Merge<R>, R: Default>(
+        x: Matrix<Self, T>,
+        y: Matrix<Self, R>,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        add::reference::add(x, y)
+    }
+
+    /// Rotates each head of `x[t, heads * hd]`: of its halves `x1`, `x2` come
+    /// `x1 cos - x2 sin` and `x2 cos + x1 sin` (`rotate_half`). Tables are `[t, hd / 2]`.
+    fn rotary<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        cos: &Arc<Vec<f32>>,
+        sin: &Arc<Vec<f32>>,
+        heads: usize,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        rotary::reference::rotary(x, cos, sin, heads)
+    }
+
+    /// `silu(gate[t, m]) * up[t, m]` with `silu(x) = x / (1 + e^-x)`.
+    fn swiglu<T: Tape<f32, Self> + Merge<R>, R: Default>(
+        gate: Matrix<Self, T>,
+        up: Matrix<Self, R>,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        swiglu::reference::swiglu(gate, up)
+    }
+
+    /// [`Kernels::swiglu`] of `x[t, 2m]`, whose rows are `m` values of the gate, then `m` of `up`.
+    fn swiglu_packed<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, Self::Err> {
+        swiglu::reference::swiglu_packed(x)
+    }
+
+    /// `x Φ(x)` element by element, exact (erf).
+    fn gelu<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, Self::Err> {
+        gelu::reference::gelu(x)
+    }
+
+    /// `out[t, Hq * hd] = softmax(scale q kᵀ) v` in each head, where the keys of a row are those that
+    /// `plan` shows it; `q` is `[t, Hq * hd]`, `k` and `v` are `[t, Hkv * hd]`: three tensors, not one
+    /// given twice.
+    fn attention<T, K, V>(
+        q: Matrix<Self, T>,
+        k: Matrix<Self, K>,
+        v: Matrix<Self, V>,
+        plan: &Arc<AttentionPlan>,
+        heads: Heads,
+    ) -> Result<Matrix<Self, T>, Self::Err>
+    where
+        T: Tape<f32, Self> + Merge<K> + Merge<V>,
+        K: Tape<f32, Self>,
+        V: Tape<f32, Self>,
+    {
+        attention::reference::attention(q, k, v, plan, heads)
+    }
+
+    /// `y[i] = table[ids[i]]`: `[n, d]` of a table `[V, d]`, on the given tape.
+    fn embed<T: Tape<f32, Self>>(table: &Matrix<Self>, ids: &[usize], tape: T) -> Result<Matrix<Self, T>, Self::Err> {
+        embed::reference::embed(table, ids, tape)
+    }
+
+    /// `x[t, d]` with row `at[i]` replaced by `rows[i]` (`rows` is `[r, d]`). The gradient of a
+    /// replaced row of `x` is 0; of several rows put at one place the last counts.
+    fn splice<T: Tape<f32, Self> + Merge<R>, R: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        rows: Matrix<Self, R>,
+        at: &[usize],
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        splice::reference::splice(x, rows, at)
+    }
+
+    /// Neighbouring columns of `x[t, d]`: `[t, columns]`.
+    fn columns<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        columns: std::ops::Range<usize>,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        columns::reference::columns(x, columns)
+    }
+
+    /// `y[i] = x[rows[i]]`: `[r, d]`; a row may be repeated.
+    fn gather_rows<T: Tape<f32, Self>>(x: Matrix<Self, T>, rows: &[usize]) -> Result<Matrix<Self, T>, Self::Err> {
+        gather_rows::reference::gather_rows(x, rows)
+    }
+
+    /// `[n, 2]`: of each row of `x[n, d]`, the log-probability of its target under
+    /// `softmax(x headᵀ / temperature)`, suppressed tokens left out, and the entropy of that
+    /// distribution, both in nats. `head` is `[V, d]`. A suppressed target has log-probability
+    /// `-inf` and no gradient through it. See [`seed_gradient`] for the way back.
+    fn token_logprob<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        head: &Matrix<Self>,
+        choice: &Arc<Choice>,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        token_logprob::reference::token_logprob(x, head, choice)
+    }
+}
+
+impl Kernels for Cpu {
+    fn linear<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        w: &Matrix<Self>,
+        b: Option<&Vector<Self>>,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        linear::on_cpu(x, w, b)
+    }
+
+    fn rms_norm<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        w: &Vector<Self>,
+        eps: f32,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        rms_norm::on_cpu(x, w, eps)
+    }
+
+    fn add<T: Tape<f32, Self> + Merge<R>, R: Default>(
+        x: Matrix<Self, T>,
+        y: Matrix<Self, R>,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        add::on_cpu(x, y)
+    }
+
+    fn rotary<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        cos: &Arc<Vec<f32>>,
+        sin: &Arc<Vec<f32>>,
+        heads: usize,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        rotary::on_cpu(x, cos, sin, heads)
+    }
+
+    fn swiglu<T: Tape<f32, Self> + Merge<R>, R: Default>(
+        gate: Matrix<Self, T>,
+        up: Matrix<Self, R>,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        swiglu::on_cpu(gate, up)
+    }
+
+    fn swiglu_packed<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, CpuError> {
+        swiglu::packed_on_cpu(x)
+    }
+
+    fn gelu<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, CpuError> {
+        gelu::on_cpu(x)
+    }
+
+    fn attention<T, K, V>(
+        q: Matrix<Self, T>,
+        k: Matrix<Self, K>,
+        v: Matrix<Self, V>,
+        plan: &Arc<AttentionPlan>,
+        heads: Heads,
+    ) -> Result<Matrix<Self, T>, CpuError>
+    where
+        T: Tape<f32, Self> + Merge<K> + Merge<V>,
+        K: Tape<f32, Self>,
+        V: Tape<f32, Self>,
+    {
+        attention::on_cpu(q, k, v, plan, heads)
+    }
+
+    fn embed<T: Tape<f32, Self>>(table: &Matrix<Self>, ids: &[usize], tape: T) -> Result<Matrix<Self, T>, CpuError> {
+        embed::on_cpu(table, ids, tape)
+    }
+
+    fn splice<T: Tape<f32, Self> + Merge<R>, R: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        rows: Matrix<Self, R>,
+        at: &[usize],
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        splice::on_cpu(x, rows, at)
+    }
+
+    fn columns<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        columns: std::ops::Range<usize>,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        columns::on_cpu(x, columns)
+    }
+
+    fn gather_rows<T: Tape<f32, Self>>(x: Matrix<Self, T>, rows: &[usize]) -> Result<Matrix<Self, T>, CpuError> {
+        gather_rows::on_cpu(x, rows)
+    }
+
+    fn token_logprob<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        head: &Matrix<Self>,
+        choice: &Arc<Choice>,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        token_logprob::on_cpu(x, head, choice)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Kernels for dfdx::tensor::Cuda {}
+
+/// Runs the backward pass from `seed[n, m]`, the gradient of a loss by each element of `out`, and
+/// returns the gradients of the leaves. The loss itself is never computed: whoever saw the values of
+/// `out` knows it.
+///
+/// # Errors
+/// If `seed` has not as many elements as `out`, or an op of the tape fails.
+pub fn seed_gradient<D: Device<f32>>(
+    out: Matrix<D, OwnedTape<f32, D>>,
+    seed: Vec<f32>,
+) -> Result<Gradients<f32, D>, D::Err> {
+    let shape = *out.shape();
+    let seed = out.device().try_tensor_from_vec(seed, shape)?;
+    out.try_mul(seed)?.try_sum::<Rank0, _>()?.try_backward()
+}

@@ -1,0 +1,51 @@
+//! The gated activation `silu(gate) * up` (Shazeer, 2020), `silu(x) = x / (1 + e^-x)`.
+
+pub mod cpu;
+pub mod reference;
+
+use dfdx::prelude::*;
+
+use super::Matrix;
+use super::tape::{buffer, require, take, view};
+
+pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
+    gate: Matrix<Cpu, T>,
+    up: Matrix<Cpu, R>,
+) -> Result<Matrix<Cpu, T>, CpuError> {
+    let (gate, left) = gate.try_contiguous()?.split_tape();
+    let (up, right) = up.split_tape();
+    let mut tape = left.merge(right);
+    let (t, m) = *gate.shape();
+    require((t, m) == *up.shape())?;
+    let mut y = buffer(t * m);
+    cpu::forward(&mut y, view(&gate)?, view(&up)?);
+    let y = gate.device().try_tensor_from_vec(y, (t, m))?;
+    if T::OWNS_TAPE {
+        let ghost = y.ghost();
+        tape.add_backward_op(move |grads| {
+            let dy = take(grads.get_or_alloc_mut(&ghost)?);
+            cpu::backward_up(grads.get_or_alloc_mut(&up)?, &dy, view(&gate)?);
+            cpu::backward_gate(grads.get_or_alloc_mut(&gate)?, &dy, view(&gate)?, view(&up)?);
+            Ok(())
+        });
+    }
+    Ok(y.put_tape(tape))
+}
+
+pub(crate) fn packed_on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>) -> Result<Matrix<Cpu, T>, CpuError> {
+    let (x, mut tape) = x.try_contiguous()?.split_tape();
+    let (t, m) = (x.shape().0, x.shape().1 / 2);
+    require(x.shape().1 == 2 * m)?;
+    let mut y = buffer(t * m);
+    cpu::forward_packed(&mut y, view(&x)?, m);
+    let y = x.device().try_tensor_from_vec(y, (t, m))?;
+    if T::OWNS_TAPE {
+        let ghost = y.ghost();
+        tape.add_backward_op(move |grads| {
+            let dy = take(grads.get_or_alloc_mut(&ghost)?);
+            cpu::backward_packed(grads.get_or_alloc_mut(&x)?, &dy, view(&x)?, m);
+            Ok(())
+        });
+    }
+    Ok(y.put_tape(tape))
+}

@@ -1,0 +1,52 @@
+//! Log-probabilities of chosen tokens, and the entropy of the distributions they came from,
+//! without the matrix of rows by vocabulary: logits are made chunk by chunk, and made again in the
+//! backward pass.
+
+pub mod cpu;
+pub mod reference;
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+
+use super::Matrix;
+use super::tape::{require, take, view};
+
+/// Which token of each row to score, and how the distribution is shaped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The token of each row.
+    pub targets: Vec<usize>,
+    /// What logits are divided by; greater than 0.
+    pub temperature: f32,
+    /// Tokens whose probability is 0; not all of them.
+    pub suppress: Vec<usize>,
+}
+
+pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
+    x: Matrix<Cpu, T>,
+    head: &Matrix<Cpu>,
+    choice: &Arc<Choice>,
+) -> Result<Matrix<Cpu, T>, CpuError> {
+    let (x, mut tape) = x.try_contiguous()?.split_tape();
+    let ((n, d), (vocabulary, d2)) = (*x.shape(), *head.shape());
+    require(d == d2 && choice.targets.len() == n && choice.temperature > 0.0)?;
+    require(choice.targets.iter().chain(&choice.suppress).all(|&token| token < vocabulary))?;
+    let mut out = vec![0.0; 2 * n];
+    let mut lse = vec![0.0; n];
+    cpu::forward(&mut out, &mut lse, view(&x)?, view(head)?, choice, d);
+    let out = x.device().try_tensor_from_vec(out, (n, 2))?;
+    if T::OWNS_TAPE {
+        let (handle, head, choice) = (out.clone(), head.clone(), choice.clone());
+        tape.add_backward_op(move |grads| {
+            let dout = take(grads.get_or_alloc_mut(&handle)?);
+            let mut dhead = take(grads.get_or_alloc_mut(&head)?);
+            let dx = grads.get_or_alloc_mut(&x)?;
+            let saved = cpu::Saved { x: view(&x)?, head: view(&head)?, out: view(&handle)?, lse: &lse };
+            cpu::backward(dx, &mut dhead, &dout, saved, &choice, d);
+            **grads.get_or_alloc_mut(&head)? = dhead;
+            Ok(())
+        });
+    }
+    Ok(out.put_tape(tape))
+}

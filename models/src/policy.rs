@@ -1,0 +1,445 @@
+//! The model as the core's [`Policy`]: rollouts by the engine, scores and updates by packed passes on the tape.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dfdx::prelude::*;
+use image::RgbImage;
+use imagent_core::{
+    Encoder, Next, Origin, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, Segment, TokenLoss,
+    TokenScores, UpdateReport, Weights as Which,
+};
+use rayon::prelude::*;
+
+use crate::adamw::{AdamW, AdamWConfig};
+use crate::codec::Codec;
+use crate::engine::{HostModel, Request, run};
+use crate::error::{ModelError, Result};
+use crate::image_processor::Patches;
+use crate::ops::Kernels;
+use crate::qwen::positions::GridSpan;
+use crate::qwen::trace::Trace;
+use crate::qwen::weights::device_error;
+use crate::qwen::{Packed, Qwen, Sequence, SequenceImage, Target};
+
+/// How a policy splits its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassLimits {
+    /// Most rows of one packed pass; larger batches run in several, with the same result.
+    pub max_rows: usize,
+    /// Most images in one pass of the vision tower while sampling.
+    pub max_images: usize,
+}
+
+impl Default for PassLimits {
+    fn default() -> Self {
+        Self { max_rows: 16_384, max_images: 256 }
+    }
+}
+
+/// Patches of images that were seen lately, by allocation; holding the image keeps its address its own.
+type PatchCache = HashMap<usize, (Arc<RgbImage>, Arc<Patches>)>;
+
+/// A Qwen2.5-VL that can be sampled from and trained.
+pub struct QwenPolicy<D: Kernels> {
+    /// The model.
+    pub model: Qwen<D>,
+    /// The optimiser's state.
+    pub optimizer: AdamW,
+    /// How work is split.
+    pub limits: PassLimits,
+    /// Set from elsewhere to end a rollout early.
+    pub stop: Arc<AtomicBool>,
+    codec: Arc<Codec>,
+    reference: Option<Qwen<D>>,
+    patches: Mutex<PatchCache>,
+}
+
+impl<D: Kernels> std::fmt::Debug for QwenPolicy<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QwenPolicy").field("config", &self.model.config).field("step", &self.optimizer.step).finish()
+    }
+}
+
+impl<D: Kernels> QwenPolicy<D> {
+    /// Reads a checkpoint folder in Hugging Face's layout.
+    ///
+    /// # Errors
+    /// Names the file, tensor or setting that is wrong.
+    pub fn open(dir: &Path, device: D, optimizer: AdamWConfig) -> Result<Self> {
+        let codec = Codec::open(dir)?;
+        let config = crate::config::Config::open(dir)?;
+        let never: Vec<usize> =
+            codec.tokenizer.never_sampled(config.text.vocab_size).into_iter().map(|id| id as usize).collect();
+        Self::new(Qwen::open(dir, device, never)?, codec, optimizer)
+    }
+
+    /// A policy from its parts.
+    pub fn new(model: Qwen<D>, codec: Codec, optimizer: AdamWConfig) -> Result<Self> {
+        optimizer.validate()?;
+        let optimizer = AdamW::new(optimizer, model.weights.entries().iter().map(|entry| entry.len()));
+        Ok(Self {
+            model,
+            optimizer,
+            limits: PassLimits::default(),
+            stop: Arc::default(),
+            codec: Arc::new(codec),
+            reference: None,
+            patches: Mutex::default(),
+        })
+    }
+
+    /// Tokenizer, template and image processor.
+    pub fn codec(&self) -> &Arc<Codec> {
+        &self.codec
+    }
+
+    /// Keeps a copy of today's weights as the reference policy.
+    pub fn freeze_reference(&mut self) -> Result<()> {
+        let weights = crate::qwen::Weights::build(&self.model.config, &self.model.device, {
+            let mut index = 0;
+            let weights = &self.model.weights;
+            move |_, _| {
+                index += 1;
+                Ok(weights.values(index - 1))
+            }
+        })?;
+        let never = self.model.never_sampled.as_ref().clone();
+        self.reference = Some(Qwen::new(self.model.config.clone(), self.model.device.clone(), weights, never)?);
+        Ok(())
+    }
+
+    /// One optimiser update over sequences: `loss` sees the scores of all targets, in order, and says the derivative.
+    ///
+    /// A batch of more than [`PassLimits::max_rows`] rows is scored first and then run again in parts, each with
+    /// its share of the derivative, so that any loss over the whole batch stays exact.
+    pub fn update_sequences(
+        &mut self,
+        sequences: &[Sequence<'_>],
+        temperature: f32,
+        loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
+    ) -> std::result::Result<UpdateReport, PolicyError> {
+        let parts = self.split(sequences);
+        let (loss, gradients) = if parts.len() == 1 {
+            self.one_pass(sequences, temperature, loss)?
+        } else {
+            self.several_passes(&parts, temperature, loss)?
+        };
+        if !loss.value.is_finite() {
+            return Err(PolicyError::NotFinite { what: "loss" });
+        }
+        let norm = AdamW::norm(&gradients);
+        if !norm.is_finite() {
+            return Err(PolicyError::NotFinite { what: "gradient" });
+        }
+        let learning_rate = self.step(&gradients, norm);
+        Ok(UpdateReport { loss, grad_norm: norm, learning_rate })
+    }
+
+    /// Log-probability and entropy of all targets of some sequences, in order.
+    pub fn score_sequences(&self, sequences: &[Sequence<'_>], temperature: f32, which: Which) -> Result<TokenScores> {
+        let model = match which {
+            Which::Current => &self.model,
+            Which::Reference => self.reference.as_ref().unwrap_or(&self.model),
+        };
+        let mut scores = TokenScores::default();
+        for part in self.split(sequences) {
+            let packed = Packed::new(part)?;
+            if packed.targets.is_empty() {
+                continue;
+            }
+            let patches = self.patches_of(&packed.images)?;
+            let hidden = model.hidden(&packed, &patches, NoneTape, &mut Trace::off())?;
+            extend(&mut scores, &model.scores(hidden, &packed.targets, temperature)?.as_vec());
+        }
+        Ok(scores)
+    }
+
+    /// Gradient of every parameter, in the order of the weights, for a loss over sequences; nothing is updated.
+    pub fn gradients(
+        &self,
+        sequences: &[Sequence<'_>],
+        temperature: f32,
+        loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
+    ) -> std::result::Result<(TokenLoss, Vec<Vec<f32>>), PolicyError> {
+        self.one_pass(sequences, temperature, loss)
+    }
+
+    fn one_pass(
+        &self,
+        sequences: &[Sequence<'_>],
+        temperature: f32,
+        loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
+    ) -> std::result::Result<(TokenLoss, Vec<Vec<f32>>), PolicyError> {
+        let packed = Packed::new(sequences).map_err(policy_error)?;
+        let mut said = TokenLoss::default();
+        let gradients = self.backward(&packed, temperature, &mut |scores| {
+            said = loss(scores);
+            seed(&said)
+        });
+        gradients.map(|gradients| (said, gradients)).map_err(policy_error)
+    }
+
+    fn several_passes(
+        &self,
+        parts: &[&[Sequence<'_>]],
+        temperature: f32,
+        loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
+    ) -> std::result::Result<(TokenLoss, Vec<Vec<f32>>), PolicyError> {
+        let mut scores = TokenScores::default();
+        for part in parts {
+            let some = self.score_sequences(part, temperature, Which::Current).map_err(policy_error)?;
+            scores.logprobs.extend(some.logprobs);
+            scores.entropies.extend(some.entropies);
+        }
+        let said = loss(&scores);
+        let seeds = seed(&said);
+        let mut total: Vec<Vec<f32>> = Vec::new();
+        let mut at = 0;
+        for part in parts {
+            let packed = Packed::new(part).map_err(policy_error)?;
+            let mine = seeds[2 * at..2 * (at + packed.targets.len())].to_vec();
+            at += packed.targets.len();
+            let gradients = self.backward(&packed, temperature, &mut |_| mine.clone()).map_err(policy_error)?;
+            if total.is_empty() {
+                total = gradients;
+            } else {
+                let pairs = total.iter_mut().zip(&gradients);
+                pairs.for_each(|(sum, g)| sum.iter_mut().zip(g).for_each(|(a, b)| *a += b));
+            }
+        }
+        Ok((said, total))
+    }
+
+    /// One forward and backward pass; `derivative` maps scores to d loss / d (log-probability, entropy).
+    fn backward(
+        &self,
+        packed: &Packed,
+        temperature: f32,
+        derivative: &mut dyn FnMut(&TokenScores) -> Vec<f32>,
+    ) -> Result<Vec<Vec<f32>>> {
+        if packed.targets.is_empty() {
+            derivative(&TokenScores::default());
+            return Ok(self.model.weights.entries().iter().map(|entry| vec![0.0; entry.len()]).collect());
+        }
+        let patches = self.patches_of(&packed.images)?;
+        let tape = OwnedTape::<f32, D>::default();
+        let hidden = self.model.hidden(packed, &patches, tape, &mut Trace::off())?;
+        let out = self.model.scores(hidden, &packed.targets, temperature)?;
+        let mut scores = TokenScores::default();
+        extend(&mut scores, &out.as_vec());
+        let seeds = derivative(&scores);
+        let mut gradients = crate::ops::seed_gradient(out, seeds).map_err(device_error("backward"))?;
+        let weights = &self.model.weights;
+        (0..weights.entries().len()).map(|index| weights.gradient(index, &mut gradients)).collect()
+    }
+
+    fn step(&mut self, gradients: &[Vec<f32>], norm: f64) -> f64 {
+        let (rate, factor) = self.optimizer.begin(norm);
+        for (index, gradient) in gradients.iter().enumerate() {
+            let decay = self.model.weights.entries()[index].is_matrix();
+            let mut values = self.model.weights.values(index);
+            self.optimizer.apply(index, &mut values, gradient, rate, factor, decay);
+            self.model.weights.set(index, &values);
+        }
+        rate
+    }
+
+    /// Splits sequences into passes of at most `max_rows` rows; neighbours with one prompt stay together if they can.
+    fn split<'a, 'b>(&self, sequences: &'a [Sequence<'b>]) -> Vec<&'a [Sequence<'b>]> {
+        let mut parts = Vec::new();
+        let (mut start, mut rows) = (0, 0);
+        for (i, sequence) in sequences.iter().enumerate() {
+            let own = sequence.ids.len() - sequence.prompt_len;
+            let shared = i > start && sequences[i - 1].prompt_len == sequence.prompt_len;
+            let cost = if shared { own } else { sequence.ids.len() };
+            if i > start && rows + cost > self.limits.max_rows {
+                parts.push(&sequences[start..i]);
+                (start, rows) = (i, sequence.ids.len());
+            } else {
+                rows += cost;
+            }
+        }
+        parts.push(&sequences[start..]);
+        parts
+    }
+
+    /// Patches of images, from the cache or made in parallel.
+    fn patches_of(&self, images: &[Arc<RgbImage>]) -> Result<Vec<Arc<Patches>>> {
+        let mut cache = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() > 4 * self.limits.max_images.max(images.len()) {
+            cache.clear();
+        }
+        let address = |image: &Arc<RgbImage>| Arc::as_ptr(image) as usize;
+        let missing: Vec<&Arc<RgbImage>> = images.iter().filter(|image| !cache.contains_key(&address(image))).collect();
+        let processor = &self.codec.processor;
+        let made: Vec<Result<Patches>> = missing.par_iter().map(|image| processor.patches(image.as_ref())).collect();
+        for (image, patches) in missing.into_iter().zip(made) {
+            cache.insert(address(image), (Arc::clone(image), Arc::new(patches?)));
+        }
+        Ok(images.iter().map(|image| Arc::clone(&cache[&address(image)].1)).collect())
+    }
+
+    /// Features of every image of some segments; an image that stands in several is computed once.
+    fn features(&self, segments: &[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>> {
+        let mut distinct: Vec<Arc<RgbImage>> = Vec::new();
+        let mut place = HashMap::new();
+        for image in segments.iter().flat_map(|segment| &segment.images) {
+            place.entry(Arc::as_ptr(&image.pixels)).or_insert_with(|| {
+                distinct.push(Arc::clone(&image.pixels));
+                distinct.len() - 1
+            });
+        }
+        let mut rows = Vec::with_capacity(distinct.len());
+        for chunk in distinct.chunks(self.limits.max_images.max(1)) {
+            let patches = self.patches_of(chunk)?;
+            rows.extend(self.feature_rows(&patches)?);
+        }
+        let of = |segment: &&Segment| {
+            segment.images.iter().map(|image| Arc::clone(&rows[place[&Arc::as_ptr(&image.pixels)]])).collect()
+        };
+        Ok(segments.iter().map(of).collect())
+    }
+
+    /// What the tower makes of each image, `[image tokens, hidden]`.
+    fn feature_rows(&self, patches: &[Arc<Patches>]) -> Result<Vec<Arc<Vec<f32>>>> {
+        let out = self.model.vision(patches, NoneTape, &mut Trace::off())?.as_vec();
+        let (d, merge) = (self.model.config.text.hidden_size, self.model.config.vision.spatial_merge_size);
+        let mut at = 0;
+        let rows = patches.iter().map(|image| {
+            let start = at;
+            at += image.grid.tokens(merge) * d;
+            Arc::new(out[start..at].to_vec())
+        });
+        Ok(rows.collect())
+    }
+
+    /// The likeliest `count` tokens after `prompt`, by the decode engine: no token is left out, none ends the text.
+    ///
+    /// `patches` are those of the prompt's images, in order; `None` makes them from the pixels.
+    pub fn greedy(
+        &self,
+        prompt: Segment,
+        patches: Option<&[Arc<Patches>]>,
+        count: usize,
+    ) -> std::result::Result<SampledTurn, PolicyError> {
+        let mut out = SampledTurn { ids: Vec::new(), logprobs: Vec::new(), stop: imagent_core::StopReason::Length };
+        if count == 0 {
+            return Ok(out);
+        }
+        let host = HostModel::new(&self.model).map_err(policy_error)?;
+        let prompt = PolicyPrompt {
+            prompt: Arc::new(prompt),
+            key: imagent_core::Key(0),
+            max_new_tokens: count,
+            max_tokens: usize::MAX,
+        };
+        let request = Request {
+            model: &host,
+            prompts: std::slice::from_ref(&prompt),
+            sampling: &Sampling::greedy(),
+            never_sampled: &[],
+            end_tokens: &[],
+            prefill_rows: self.limits.max_rows,
+            stopped: &|| self.stop.load(Ordering::Relaxed),
+        };
+        let mut features = |segments: &[&Segment]| match patches {
+            Some(patches) if !patches.is_empty() => {
+                self.feature_rows(patches).map(|rows| vec![rows]).map_err(policy_error)
+            }
+            _ => self.features(segments).map_err(policy_error),
+        };
+        run(&request, &mut features, &mut |_, turn| {
+            out = turn;
+            Ok(Next::End)
+        })?;
+        Ok(out)
+    }
+}
+
+impl<D: Kernels> Policy for QwenPolicy<D> {
+    fn encoder(&self) -> Arc<dyn Encoder> {
+        Arc::clone(&self.codec) as Arc<dyn Encoder>
+    }
+
+    fn rollout(
+        &mut self,
+        prompts: &[PolicyPrompt],
+        sampling: &Sampling,
+        on_turn: &mut dyn FnMut(usize, SampledTurn) -> std::result::Result<Next, PolicyError>,
+    ) -> std::result::Result<(), PolicyError> {
+        let host = HostModel::new(&self.model).map_err(policy_error)?;
+        let end_tokens = [&[self.codec.tokenizer.special().im_end], self.model.config.tokens.eos.as_slice()].concat();
+        let request = Request {
+            model: &host,
+            prompts,
+            sampling,
+            never_sampled: &self.model.never_sampled,
+            end_tokens: &end_tokens,
+            prefill_rows: self.limits.max_rows,
+            stopped: &|| self.stop.load(Ordering::Relaxed),
+        };
+        run(&request, &mut |segments| self.features(segments).map_err(policy_error), on_turn)
+    }
+
+    fn score(
+        &self,
+        rows: &[ScoreRow<'_>],
+        temperature: f32,
+        weights: Which,
+    ) -> std::result::Result<TokenScores, PolicyError> {
+        let sequences: Vec<Sequence<'_>> = rows.iter().map(sequence).collect();
+        self.score_sequences(&sequences, temperature, weights).map_err(policy_error)
+    }
+
+    fn update(
+        &mut self,
+        rows: &[ScoreRow<'_>],
+        temperature: f32,
+        loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
+    ) -> std::result::Result<UpdateReport, PolicyError> {
+        let sequences: Vec<Sequence<'_>> = rows.iter().map(sequence).collect();
+        self.update_sequences(&sequences, temperature, loss)
+    }
+}
+
+/// A row of the core's as a sequence of ours.
+pub fn sequence<'a>(row: &ScoreRow<'a>) -> Sequence<'a> {
+    let trajectory = row.trajectory;
+    let images = trajectory.spans.iter().filter_map(|span| {
+        let pixels = Arc::clone(&trajectory.shelf.get(span.image)?.pixels);
+        let span = GridSpan { start: span.start, rows: span.rows, columns: span.columns };
+        Some(SequenceImage { span, pixels })
+    });
+    let target = |&position: &usize| Target {
+        row: position - 1,
+        id: trajectory.ids[position],
+        suppress: trajectory.origins[position] == Origin::Sampled,
+    };
+    Sequence {
+        ids: &trajectory.ids,
+        images: images.collect(),
+        prompt_len: trajectory.prompt_len,
+        targets: row.positions.iter().map(target).collect(),
+    }
+}
+
+/// d loss / d (log-probability, entropy), interleaved.
+fn seed(loss: &TokenLoss) -> Vec<f32> {
+    let entropies = loss.d_entropies.iter().copied().chain(std::iter::repeat(0.0));
+    loss.d_logprobs.iter().zip(entropies).flat_map(|(&logprob, entropy)| [logprob, entropy]).collect()
+}
+
+fn extend(scores: &mut TokenScores, pairs: &[f32]) {
+    for pair in pairs.chunks_exact(2) {
+        scores.logprobs.push(pair[0]);
+        scores.entropies.push(pair[1]);
+    }
+}
+
+/// A model's error as the core's.
+pub fn policy_error(error: ModelError) -> PolicyError {
+    PolicyError::Model(error.to_string())
+}

@@ -1,0 +1,19 @@
+//! Qwen2.5-VL on dfdx: parameters, vision tower, language model and what is packed into one pass.
+
+pub mod batch;
+mod layout;
+pub mod model;
+pub mod positions;
+pub mod probe;
+pub(crate) mod rotary;
+mod text;
+pub mod trace;
+mod vision;
+pub mod weights;
+pub mod windows;
+
+pub use batch::{Packed, SequenceImage, Sequence, Target};
+pub use model::Qwen;
+pub use positions::Positions;
+pub use trace::Trace;
+pub use weights::{MatrixId, VectorId, Weights};

@@ -1,0 +1,156 @@
+//! The language model: token and image embeddings in, hidden states and token scores out.
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+
+use super::batch::{Packed, Target};
+use super::layout::TextLayer;
+use super::model::Qwen;
+use super::rotary::{self, Angles};
+use super::trace::Trace;
+use super::weights::device_error;
+use crate::error::Result;
+use crate::image_processor::Patches;
+use crate::ops::attention::{AttentionPlan, Heads};
+use crate::ops::token_logprob::Choice;
+use crate::ops::{Kernels, Matrix};
+
+/// What all layers of one pass share.
+struct Pass<'a> {
+    plan: &'a Arc<AttentionPlan>,
+    cos: Arc<Vec<f32>>,
+    sin: Arc<Vec<f32>>,
+}
+
+impl<D: Kernels> Qwen<D> {
+    /// Final hidden states (after the last norm) of a packed pass, `[rows, hidden]`. `patches` are those of
+    /// `packed.images`, in order.
+    pub fn hidden<T: Tape<f32, D>>(
+        &self,
+        packed: &Packed,
+        patches: &[Arc<Patches>],
+        tape: T,
+        trace: &mut Trace,
+    ) -> Result<Matrix<D, T>> {
+        let mut x = self.embed(packed, patches, tape, trace)?;
+        trace.keep(|| "inputs_embeds".into(), &x);
+        let Angles { cos, sin } = rotary::text(&self.config.text, packed.axes.each_ref().map(Vec::as_slice));
+        let pass = Pass { plan: &packed.plan, cos: Arc::new(cos), sin: Arc::new(sin) };
+        for (i, layer) in self.layout.layers.iter().enumerate() {
+            x = self.text_layer(x, layer, &pass, trace)?;
+            trace.keep(|| format!("hidden.{i}"), &x);
+        }
+        let eps = self.config.text.rms_norm_eps as f32;
+        let x = D::rms_norm(x, self.weights.vector(self.layout.norm), eps).map_err(device_error("rms_norm"))?;
+        trace.keep(|| "hidden.norm".into(), &x);
+        Ok(x)
+    }
+
+    /// Log-probability and entropy of targets, `[targets, 2]`, in their order.
+    ///
+    /// The distribution is softmax(logits / temperature); for targets with `suppress`, without the tokens that are
+    /// never sampled ([`Qwen::never_sampled`]).
+    pub fn scores<T: Tape<f32, D>>(
+        &self,
+        hidden: Matrix<D, T>,
+        targets: &[Target],
+        temperature: f32,
+    ) -> Result<Matrix<D, T>> {
+        let (hidden, tape) = hidden.split_tape();
+        let (sampled, given): (Vec<_>, Vec<_>) =
+            targets.iter().copied().enumerate().partition(|(_, target)| target.suppress);
+        let (first, tape) = self.score_some(&hidden, tape, &sampled, temperature, &self.never_sampled)?.split_tape();
+        if given.is_empty() {
+            return Ok(first.put_tape(tape));
+        }
+        // Targets of both kinds: scored apart, then put back in order.
+        let second = self.score_some(&hidden, tape, &given, temperature, &[])?;
+        let (second, tape) = second.split_tape();
+        let all = self.device.try_zeros_like(&(targets.len(), 2)).map_err(device_error("zeros"))?.put_tape(tape);
+        let places = |some: &[(usize, Target)]| some.iter().map(|&(i, _)| i).collect::<Vec<_>>();
+        let all = D::splice(all, first, &places(&sampled)).map_err(device_error("splice"))?;
+        D::splice(all, second, &places(&given)).map_err(device_error("splice"))
+    }
+
+    fn score_some<T: Tape<f32, D>>(
+        &self,
+        hidden: &Matrix<D>,
+        tape: T,
+        targets: &[(usize, Target)],
+        temperature: f32,
+        suppress: &[usize],
+    ) -> Result<Matrix<D, T>> {
+        let rows: Vec<usize> = targets.iter().map(|(_, target)| target.row).collect();
+        let ids: Vec<usize> = targets.iter().map(|(_, target)| target.id as usize).collect();
+        let picked = D::gather_rows(hidden.clone().put_tape(tape), &rows).map_err(device_error("gather_rows"))?;
+        let head = self.weights.matrix(self.layout.head);
+        let choice = Arc::new(Choice { targets: ids, temperature, suppress: suppress.to_vec() });
+        D::token_logprob(picked, head, &choice).map_err(device_error("token_logprob"))
+    }
+
+    /// Logits of every row, `[rows, vocabulary]`: for looking, not for training.
+    pub fn logits(&self, hidden: Matrix<D>) -> Result<Matrix<D>> {
+        D::linear(hidden, self.weights.matrix(self.layout.head), None).map_err(device_error("linear"))
+    }
+
+    fn embed<T: Tape<f32, D>>(
+        &self,
+        packed: &Packed,
+        patches: &[Arc<Patches>],
+        tape: T,
+        trace: &mut Trace,
+    ) -> Result<Matrix<D, T>> {
+        let table = self.weights.matrix(self.layout.embed);
+        if patches.is_empty() {
+            return D::embed(table, &packed.ids, tape).map_err(device_error("embed"));
+        }
+        let merge = self.config.vision.spatial_merge_size;
+        let mut first = vec![0];
+        patches.iter().for_each(|p| first.push(first[first.len() - 1] + p.grid.h * p.grid.w / (merge * merge)));
+        let rows: Vec<usize> = packed.image_cells.iter().map(|&(image, cell)| first[image] + cell).collect();
+        let features = self.vision(patches, tape, trace)?;
+        trace.keep(|| "image_embeds".into(), &features);
+        let features = D::gather_rows(features, &rows).map_err(device_error("gather_rows"))?;
+        let (features, tape) = features.split_tape();
+        let x = D::embed(table, &packed.ids, tape).map_err(device_error("embed"))?;
+        D::splice(x, features, &packed.image_rows).map_err(device_error("splice"))
+    }
+
+    fn text_layer<T: Tape<f32, D>>(
+        &self,
+        x: Matrix<D, T>,
+        layer: &TextLayer,
+        pass: &Pass<'_>,
+        trace: &mut Trace,
+    ) -> Result<Matrix<D, T>> {
+        let eps = self.config.text.rms_norm_eps as f32;
+        let (x, tape) = x.split_tape();
+        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.input_norm), eps);
+        let h = self.text_attention(h.map_err(device_error("rms_norm"))?, layer, pass, trace)?;
+        let x = D::add(self.linear(h, layer.o)?, x).map_err(device_error("add"))?;
+        let (x, tape) = x.split_tape();
+        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.post_norm), eps);
+        let h = self.gated_mlp(h.map_err(device_error("rms_norm"))?, [layer.gate, layer.up, layer.down])?;
+        D::add(h, x).map_err(device_error("add"))
+    }
+
+    fn text_attention<T: Tape<f32, D>>(
+        &self,
+        h: Matrix<D, T>,
+        layer: &TextLayer,
+        pass: &Pass<'_>,
+        trace: &mut Trace,
+    ) -> Result<Matrix<D, T>> {
+        let config = &self.config.text;
+        let turn = |x, heads| D::rotary(x, &pass.cos, &pass.sin, heads).map_err(device_error("rotary"));
+        let (h, tape) = h.split_tape();
+        let (q, tape) = turn(self.linear(h.clone().put_tape(tape), layer.q)?, config.heads)?.split_tape();
+        let (k, tape) = turn(self.linear(h.clone().put_tape(tape), layer.k)?, config.kv_heads)?.split_tape();
+        let (v, tape) = self.linear(h.put_tape(tape), layer.v)?.split_tape();
+        let scale = (config.head_dim() as f32).sqrt().recip();
+        let heads = Heads { queries: config.heads, keys: config.kv_heads, scale };
+        trace.keep_attention(&q, &k, pass.plan, heads);
+        D::attention(q.put_tape(tape), k, v, pass.plan, heads).map_err(device_error("attention"))
+    }
+}

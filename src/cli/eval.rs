@@ -1,0 +1,54 @@
+//! `imagent eval`: held-out figures of a model, as a run reports them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use imagent::config::{Config, open_dataset};
+use imagent_analysis::before_after;
+use serde_json::json;
+
+use super::settings::Source;
+use super::{InputError, print};
+
+/// Arguments of `imagent eval`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Settings; where left out, those of the run that the checkpoint lies in, or defaults
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
+    /// Evaluate on the first N samples
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE.json")]
+    out: Option<PathBuf>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let mut config = args.source.config(args.config.as_deref())?;
+    let Some(held_out) = config.data.eval.as_mut() else {
+        return Err(InputError("name a dataset folder with --data".to_owned()).into());
+    };
+    held_out.limit = args.limit.unwrap_or(held_out.limit);
+    let (model, data) = (config.model.path.clone(), held_out.path.clone());
+    let evaluation = evaluate(config)?;
+    let result = json!({"model": model, "data": data, "metrics": evaluation.metrics});
+    let text = format!("{result:#}\n");
+    if let Some(out) = &args.out {
+        std::fs::write(out, &text).with_context(|| out.display().to_string())?;
+    }
+    print(&if args.json { text } else { before_after(None, Some(&evaluation.metrics)) })
+}
+
+fn evaluate(config: Config) -> Result<imagent::Evaluation> {
+    let held_out = config.data.eval.clone().unwrap_or_default();
+    let held_out = open_dataset(&held_out, "data.eval.path")?;
+    // Nothing is trained: the training set need not be there.
+    let mut parts = config.build_with(Box::new(Vec::new()), Some(held_out))?;
+    Ok(parts.experiment.evaluate().map_err(imagent::Error::from)?)
+}

@@ -1,0 +1,111 @@
+//! Subcommands, one file each; and what all of them do alike: print, fail, read settings.
+
+mod chat_file;
+mod data;
+mod eval;
+mod forward;
+mod interrupt;
+mod loss;
+mod plugins;
+mod progress;
+mod report;
+mod rollout;
+mod settings;
+mod sft;
+mod tensors;
+mod train;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Train, study and evaluate multi-image vision agents.
+#[derive(Parser)]
+#[command(name = "imagent", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train by reinforcement learning; evaluate before and after
+    Train(train::Args),
+    /// Make a base model by supervised fine-tuning
+    Sft(sft::Args),
+    /// Evaluate a model on held-out samples
+    Eval(eval::Args),
+    /// Show one episode, turn by turn
+    Rollout(rollout::Args),
+    /// Make, check and describe dataset folders
+    Data(data::Args),
+    /// Write report.html of finished runs
+    Report(report::Args),
+    /// List all tools, rewards, masks and optimizers
+    Plugins(plugins::Args),
+    /// Run one forward pass and write its tensors, for checking by others
+    Forward(forward::Args),
+    /// Run one optimiser on given numbers, for checking by others
+    Loss(loss::Args),
+}
+
+/// The program.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Sft(args) => sft::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Rollout(args) => rollout::run(args),
+        Command::Data(args) => data::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Plugins(args) => plugins::run(args),
+        Command::Forward(args) => forward::run(args),
+        Command::Loss(args) => loss::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has gone away: not our failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell if this fails as well.
+            let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
+            ExitCode::from(if is_input(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
+}
+
+/// Input that is at fault, where no error of a library says so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InputError(pub(crate) String);
+
+fn is_input(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<InputError>() || cause.downcast_ref::<imagent::Error>().is_some_and(imagent::Error::is_input)
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes on one line; a cause that is told already is not told again.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let colon = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{colon}{cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! Progress on standard error: a bar on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+
+use imagent::run::Watch;
+use imagent_algorithms::StepReport;
+use imagent_analysis::EvalTable;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Figures of a step that are told, with their short names.
+const SHOWN: [(&str, &str); 5] = [
+    ("reward/mean", "reward"),
+    ("accuracy", "accuracy"),
+    ("tool_rate", "tools"),
+    ("response_tokens/mean", "tokens"),
+    ("update/entropy", "entropy"),
+];
+
+/// A bar, or lines.
+pub(crate) fn reporter() -> Box<dyn Watch> {
+    if std::io::stderr().is_terminal() { Box::new(Bar { bar: bar() }) } else { Box::new(Lines::default()) }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    // The template is a constant that parses.
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {elapsed} of {duration}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn figures(report: &StepReport) -> String {
+    let figure = |&(name, short): &(&str, &str)| Some(format!("{short} {:.3}", report.metrics.get(name)?));
+    let figures: Vec<String> = SHOWN.iter().filter_map(figure).collect();
+    figures.join("  ")
+}
+
+fn held_out(step: usize, table: &EvalTable) -> String {
+    let figure = |name: &str| table.get(name).map(|value| format!("  {name} {value:.3}")).unwrap_or_default();
+    format!("held out after {step} steps:{}{}{}", figure("accuracy"), figure("tool_rate"), figure("reward/mean"))
+}
+
+struct Bar {
+    bar: ProgressBar,
+}
+
+impl Watch for Bar {
+    fn begin(&mut self, done: usize, steps: usize) {
+        self.bar.set_length(steps as u64);
+        self.bar.set_position(done as u64);
+    }
+    fn evaluating(&mut self, done: usize, all: usize) {
+        self.bar.set_message(format!("evaluating {done}/{all}"));
+    }
+    fn evaluated(&mut self, step: usize, table: &EvalTable) {
+        self.bar.println(held_out(step, table));
+    }
+    fn step(&mut self, report: &StepReport) {
+        self.bar.set_position(report.step as u64 + 1);
+        self.bar.set_message(figures(report));
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    steps: usize,
+}
+
+impl Lines {
+    fn line(text: &str) {
+        // A reader that has gone away must not end the run.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+impl Watch for Lines {
+    fn begin(&mut self, done: usize, steps: usize) {
+        self.steps = steps;
+        if done > 0 {
+            Self::line(&format!("going on after step {done} of {steps}"));
+        }
+    }
+    fn evaluated(&mut self, step: usize, table: &EvalTable) {
+        Self::line(&held_out(step, table));
+    }
+    fn step(&mut self, report: &StepReport) {
+        let seconds: f64 = report.seconds.values().sum();
+        Self::line(&format!("step {}/{}  {}  {seconds:.1} s", report.step + 1, self.steps, figures(report)));
+    }
+}

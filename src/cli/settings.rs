@@ -1,0 +1,57 @@
+//! Settings of commands that run a model without training it: from a config, from the run that a checkpoint lies in, or
+//! defaults.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use imagent::config::{Config, DatasetConfig};
+
+use super::InputError;
+
+/// Which model, which data, which settings.
+#[derive(clap::Args)]
+pub(crate) struct Source {
+    /// Changes a setting, as in `train`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// A checkpoint folder; the settings are those of the run that it lies in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// A dataset folder [default: the settings' data.eval]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Source {
+    /// The settings, with model and data put in.
+    pub(crate) fn config(&self, file: Option<&Path>) -> Result<Config> {
+        let run = self.model.as_deref().and_then(run_config);
+        if file.is_none() && self.model.is_none() {
+            return Err(InputError("name a config, or a checkpoint folder with --model".to_owned()).into());
+        }
+        let read = match file.map(Path::to_owned).or(run) {
+            Some(file) => Config::read(&file, &self.sets),
+            None => Config::parse("", None, &self.sets.iter().map(String::as_str).collect::<Vec<_>>()),
+        };
+        let mut config = read.map_err(imagent::Error::from)?;
+        if let Some(model) = &self.model {
+            config.model.path = text(model)?;
+        }
+        if let Some(data) = &self.data {
+            config.data.eval = Some(DatasetConfig { path: text(data)?, ..DatasetConfig::default() });
+        }
+        Ok(config)
+    }
+}
+
+/// The `config.toml` of the run folder that a checkpoint (`RUN/checkpoints/step-NNNNNN`) lies in.
+fn run_config(checkpoint: &Path) -> Option<PathBuf> {
+    let checkpoint = checkpoint.canonicalize().ok()?;
+    let folder = checkpoint.parent().filter(|parent| parent.ends_with("checkpoints"))?;
+    Some(folder.parent()?.join("config.toml")).filter(|config| config.is_file())
+}
+
+fn text(path: &Path) -> Result<String> {
+    let wrong = || InputError(format!("{}: the path is not UTF-8", path.display()));
+    Ok(path.to_str().ok_or_else(wrong)?.to_owned())
+}

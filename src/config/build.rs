@@ -1,0 +1,147 @@
+//! Settings to parts: the model and the datasets are opened here, and nowhere before.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dfdx::prelude::Cpu;
+use imagent_core::{Sample, SampleError, SampleSource};
+use imagent_data::{Folder, ensure_synth};
+use imagent_models::adamw::AdamWConfig;
+use imagent_models::policy::QwenPolicy;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::validated::{Config, DatasetConfig, ModelConfig};
+use crate::assets;
+use crate::error::Error;
+use crate::experiment::{DynExperiment, Experiment};
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+}
+
+/// A policy, and the folder that it was read from.
+#[derive(Debug)]
+pub struct Model {
+    /// The policy.
+    pub policy: QwenPolicy<Cpu>,
+    /// The folder; its tokenizer and templates go into checkpoints.
+    pub dir: PathBuf,
+    /// Keeps the folder there, where it is a temporary one.
+    pub keep: Option<TempDir>,
+}
+
+/// Opens a checkpoint folder, or `nano`.
+///
+/// # Errors
+/// Names the file, tensor or setting that is wrong.
+pub fn open_model(model: &ModelConfig, adamw: &AdamWConfig) -> Result<Model, Error> {
+    let keep = if model.path == "nano" { Some(nano_base()?) } else { None };
+    let dir = keep.as_ref().map_or_else(|| PathBuf::from(&model.path), |temporary| temporary.path().to_owned());
+    if !dir.is_dir() {
+        return Err(Error::NoModel { path: dir });
+    }
+    let policy = match model.device {
+        Device::Cpu => QwenPolicy::open(&dir, Cpu::default(), adamw.clone()).map_err(Error::OpenModel)?,
+    };
+    Ok(Model { policy, dir, keep })
+}
+
+/// Writes the base model that comes with the program to a temporary folder.
+///
+/// # Errors
+/// When the folder cannot be written, or this build has no base model.
+pub fn nano_base() -> Result<TempDir, Error> {
+    let folder = tempfile::Builder::new().prefix("imagent-nano-").tempdir();
+    let folder = folder.map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
+    assets::write_nano_base(folder.path())?;
+    Ok(folder)
+}
+
+/// The first samples of a folder.
+struct First {
+    source: Folder,
+    count: usize,
+}
+
+impl SampleSource for First {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
+        if position >= self.count {
+            return Err(SampleError(format!("no sample at position {position}, the first {} are used", self.count)));
+        }
+        self.source.get(position)
+    }
+}
+
+/// Opens a dataset folder, making it first where it is a synthetic one.
+///
+/// # Errors
+/// Names file and line, or the key that an existing folder was made with differently.
+pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn SampleSource>, Error> {
+    if dataset.path.is_empty() {
+        return Err(Error::NoDataset { key });
+    }
+    let path = Path::new(&dataset.path);
+    if let Some(synth) = &dataset.synth {
+        ensure_synth(synth, path)?;
+    }
+    let source = Folder::open(path)?;
+    let count = if dataset.limit == 0 { source.len() } else { dataset.limit.min(source.len()) };
+    Ok(Box::new(First { source, count }))
+}
+
+/// A run's parts from a config, plug-ins boxed.
+pub struct Parts {
+    /// Everything but files.
+    pub experiment: DynExperiment<QwenPolicy<Cpu>>,
+    /// The folder that the model was read from.
+    pub model_dir: PathBuf,
+    /// Keeps that folder there, where it is a temporary one.
+    pub keep: Option<TempDir>,
+}
+
+impl Config {
+    /// Opens everything that the config names, so that training can start.
+    ///
+    /// # Errors
+    /// Names the file that is missing or wrong.
+    pub fn build(self) -> Result<Parts, Error> {
+        let source = open_dataset(&self.data.train, "data.train.path")?;
+        let held_out = self.data.eval.as_ref().map(|eval| open_dataset(eval, "data.eval.path")).transpose()?;
+        self.build_with(source, held_out)
+    }
+
+    /// The same on samples from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Config::build`].
+    pub fn build_with(
+        self,
+        source: Box<dyn SampleSource>,
+        held_out: Option<Box<dyn SampleSource>>,
+    ) -> Result<Parts, Error> {
+        let Model { mut policy, dir, keep } = open_model(&self.model, &self.adamw)?;
+        policy.limits.max_rows = self.train.max_rows;
+        let settings = self.settings();
+        let experiment = Experiment {
+            policy,
+            toolbox: Box::new(self.tools),
+            reward: self.reward,
+            masks: Box::new(self.masks),
+            optimizer: self.optimizer,
+            source,
+            held_out,
+            settings,
+            eval_sampling: self.train.eval_sampling,
+        };
+        Ok(Parts { experiment, model_dir: dir, keep })
+    }
+}

@@ -1,0 +1,223 @@
+//! A run's settings with their defaults, and the checks that a value's type cannot make.
+
+use std::path::Path;
+
+use imagent_algorithms::{ActionMask, Grpo, TrainError, TrainSettings, TrajectoryMask};
+use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling, Tool};
+use imagent_data::{DataError, SynthConfig};
+use imagent_models::adamw::AdamWConfig;
+use imagent_models::error::ModelError;
+use imagent_rewards::ImAgent;
+use imagent_tools::{LookBack, ZoomIn};
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::build::Device;
+use super::error::ConfigError;
+use super::raw::Document;
+use super::train::TrainConfig;
+
+/// Everything that a run is a function of.
+///
+/// ```
+/// let config = imagent::config::Config::parse("[train]\nsteps = 3\n", None, &["seed=7"])?;
+/// assert_eq!((config.train.steps, config.seed, config.tools.len()), (3, 7, 2));
+/// let error = imagent::config::Config::parse("[train]\nstepz = 3\n", None, &[]).unwrap_err();
+/// assert!(error.to_string().ends_with("unknown key `train.stepz`; did you mean `steps`?"));
+/// # Ok::<(), imagent::config::ConfigError>(())
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The run's name: its folder is `runs/NAME` unless said otherwise. Letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Seed of everything that is drawn in the run. Default 1.
+    pub seed: u64,
+    /// The model to start from.
+    pub model: ModelConfig,
+    /// What to train and to evaluate on.
+    pub data: DataConfig,
+    /// How samples become prompts.
+    pub prompt: PromptStyle,
+    /// How tokens are drawn in training.
+    pub sampling: Sampling,
+    /// How far an episode may go.
+    pub limits: Limits,
+    /// What the model can call. Default `zoom_in` and `look_back`.
+    pub tools: Vec<Box<dyn Tool>>,
+    /// What trajectories are worth. Default `imagent`.
+    pub reward: Box<dyn Reward>,
+    /// Which tokens the loss counts. Default `action` and `trajectory`.
+    pub masks: Vec<Box<dyn Mask>>,
+    /// The policy-gradient method. Default `grpo`.
+    pub optimizer: Box<dyn PolicyOptimizer>,
+    /// The optimiser of the weights.
+    pub adamw: AdamWConfig,
+    /// How long and how much.
+    pub train: TrainConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "run".to_owned(),
+            seed: 1,
+            model: ModelConfig::default(),
+            data: DataConfig::default(),
+            prompt: PromptStyle::default(),
+            sampling: Sampling::default(),
+            limits: Limits::default(),
+            tools: vec![Box::new(ZoomIn::default()), Box::new(LookBack::default())],
+            reward: Box::new(ImAgent::default()),
+            masks: vec![Box::new(ActionMask::default()), Box::new(TrajectoryMask::default())],
+            optimizer: Box::new(Grpo::default()),
+            adamw: AdamWConfig::default(),
+            train: TrainConfig::default(),
+        }
+    }
+}
+
+/// The `[model]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// A checkpoint folder in Hugging Face's layout, or `nano` (default): the base that comes with the program.
+    pub path: String,
+    /// Where it runs. Default `cpu`.
+    pub device: Device,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self { path: "nano".to_owned(), device: Device::Cpu }
+    }
+}
+
+/// The `[data]` table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// What to train on.
+    pub train: DatasetConfig,
+    /// What is held out. Without it nothing is evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<DatasetConfig>,
+}
+
+/// A dataset folder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatasetConfig {
+    /// The folder.
+    pub path: String,
+    /// Uses the first so many samples; 0 (default) uses all.
+    pub limit: usize,
+    /// Makes the folder, where it does not exist, as this synthetic dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synth: Option<SynthConfig>,
+}
+
+impl Config {
+    /// Reads and checks a file, with `--set` values over it.
+    ///
+    /// # Errors
+    /// Names file, line and key.
+    pub fn read(path: &Path, sets: &[impl AsRef<str>]) -> Result<Self, ConfigError> {
+        Self::from_document(Document::read(path)?, sets)
+    }
+
+    /// Parses and checks a text; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, file: Option<&Path>, sets: &[&str]) -> Result<Self, ConfigError> {
+        Self::from_document(Document::parse(text, file)?, sets)
+    }
+
+    fn from_document(mut document: Document, sets: &[impl AsRef<str>]) -> Result<Self, ConfigError> {
+        let defaults: Table = toml::from_str(&Self::default().to_toml()).unwrap_or_default();
+        sets.iter().try_for_each(|set| document.set(set.as_ref(), &defaults))?;
+        let config: Self = document.decode()?;
+        config.check().map_err(|(key, problem)| document.value_error(&key, problem))?;
+        Ok(config)
+    }
+
+    /// The whole config, defaults included, as TOML that reads back as the same.
+    pub fn to_toml(&self) -> String {
+        // Every field is of a type that TOML has; a plug-in that is not would show in the sweep test.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// The train loop's settings.
+    pub fn settings(&self) -> TrainSettings {
+        let t = &self.train;
+        TrainSettings {
+            steps: t.steps,
+            prompts_per_step: t.prompts_per_step,
+            group_size: t.group_size,
+            minibatches: t.minibatches,
+            epochs: t.epochs,
+            drop_flat_groups: t.drop_flat_groups,
+            seed: self.seed,
+            sampling: self.sampling.clone(),
+            limits: self.limits.clone(),
+            prompt: self.prompt.clone(),
+        }
+    }
+
+    /// The ranges; an error is a key and what is wrong with its value.
+    fn check(&self) -> Result<(), (String, String)> {
+        check_name(&self.name)?;
+        self.settings().validate().map_err(setting_error)?;
+        self.adamw.validate().map_err(adamw_error)?;
+        let Sampling { temperature, top_p, .. } = self.train.eval_sampling;
+        let wrong = |key: &str, problem: String| Err((format!("train.{key}"), problem));
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return wrong("eval_sampling.temperature", format!("must be at least 0, got {temperature}"));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return wrong("eval_sampling.top_p", format!("must be in (0, 1], got {top_p}"));
+        }
+        if self.train.max_rows == 0 {
+            return wrong("max_rows", "must be at least 1, got 0".to_owned());
+        }
+        check_dataset("data.train", Some(&self.data.train))?;
+        check_dataset("data.eval", self.data.eval.as_ref())
+    }
+}
+
+fn check_name(name: &str) -> Result<(), (String, String)> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        let problem = format!("must be of letters, digits, `-`, `_` and `.`, and not start with `.`, got {name:?}");
+        return Err(("name".to_owned(), problem));
+    }
+    Ok(())
+}
+
+fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
+    let Some(synth) = dataset.and_then(|dataset| dataset.synth.as_ref()) else { return Ok(()) };
+    synth.validate().map_err(|error| match error {
+        DataError::Config { key: inner, problem } => (format!("{key}.synth.{inner}"), problem),
+        other => (format!("{key}.synth"), other.to_string()),
+    })
+}
+
+fn setting_error(error: TrainError) -> (String, String) {
+    match error {
+        TrainError::Setting { key, expected, got } => {
+            let key = if key.contains('.') { key.to_owned() } else { format!("train.{key}") };
+            (key, format!("must be {expected}, got {got}"))
+        }
+        other => ("train".to_owned(), other.to_string()),
+    }
+}
+
+fn adamw_error(error: ModelError) -> (String, String) {
+    match error {
+        ModelError::Config { field, expected, got, .. } => {
+            (format!("adamw.{field}"), format!("must be {expected}, got {got}"))
+        }
+        other => ("adamw".to_owned(), other.to_string()),
+    }
+}

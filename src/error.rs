@@ -1,0 +1,144 @@
+//! What can go wrong in a run, and whose fault it is: the input's or the run's.
+
+use std::path::PathBuf;
+
+use imagent_algorithms::TrainError;
+use imagent_analysis::AnalysisError;
+use imagent_core::{EncodeError, PolicyError};
+use imagent_data::DataError;
+use imagent_models::error::ModelError;
+
+use crate::config::ConfigError;
+
+/// The facade's error; what the crates say passes through.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The config is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A dataset is refused or could not be made.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint is refused.
+    #[error("cannot open the model")]
+    OpenModel(#[source] ModelError),
+    /// A checkpoint could not be written.
+    #[error("cannot keep a checkpoint")]
+    SaveModel(#[source] ModelError),
+    /// There is no such checkpoint folder.
+    #[error("{}: no such model folder", path.display())]
+    NoModel {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// This build has no base model.
+    #[error("model.path = \"nano\": this build comes without a base model; name a checkpoint folder")]
+    NoBase,
+    /// No dataset is named.
+    #[error("`{key}` is not set: name a dataset folder")]
+    NoDataset {
+        /// The key.
+        key: &'static str,
+    },
+    /// A sample that does not exist was asked for.
+    #[error("no sample at position {position}, the dataset has {samples}")]
+    NoSample {
+        /// The position, counted from 0.
+        position: usize,
+        /// How many samples there are.
+        samples: usize,
+    },
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A record could not be written or read.
+    #[error(transparent)]
+    Record(#[from] AnalysisError),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The output folder is in use.
+    #[error("{}: holds {what} already; continue it with --resume, or choose another folder with --out", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// A run, or other files.
+        what: &'static str,
+    },
+    /// The folder holds a run of another config.
+    #[error("{}: the run there has `{key} = {found}`, this config has {wanted}; only a run with its own config can be resumed", path.display())]
+    OtherRun {
+        /// The run's config file.
+        path: PathBuf,
+        /// The first key that differs.
+        key: String,
+        /// Its value there.
+        found: String,
+        /// Its value here.
+        wanted: String,
+    },
+    /// A checkpoint cannot be trained on.
+    #[error("{}: {problem}", path.display())]
+    BadCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A demonstration could not be turned into tokens.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A stage of a course did not reach what it must.
+    #[error("stage {stage} did not pass its gate: {failed}")]
+    Gate {
+        /// The stage.
+        stage: String,
+        /// What does not hold.
+        failed: String,
+    },
+    /// The user stopped the run.
+    #[error("interrupted after step {step}; {kept}")]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// What is left to go on from.
+        kept: String,
+    },
+}
+
+impl Error {
+    /// Whether what was given is at fault, and not the run.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Data(error) => !matches!(error, DataError::Io { .. }),
+            Self::Train(error) => {
+                matches!(error, TrainError::Setting { .. } | TrainError::Sample { .. } | TrainError::NoSamples)
+            }
+            Self::OpenModel(error) => !matches!(error, ModelError::Device { .. }),
+            Self::SaveModel(_)
+            | Self::Record(_)
+            | Self::Io { .. }
+            | Self::Policy(_)
+            | Self::Encode(_)
+            | Self::Gate { .. }
+            | Self::Interrupted { .. } => false,
+            Self::Config(_)
+            | Self::NoModel { .. }
+            | Self::NoBase
+            | Self::NoDataset { .. }
+            | Self::NoSample { .. }
+            | Self::Occupied { .. }
+            | Self::OtherRun { .. }
+            | Self::BadCheckpoint { .. } => true,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Runs a course: stage after stage, each ending in a checkpoint and a gate.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dfdx::prelude::Cpu;
+use imagent_algorithms::evaluate;
+use imagent_core::{RolloutRequest, TokenLoss, TokenScores, Tool, Weights, derive};
+use imagent_data::{Task, WorldSource, lesson};
+use imagent_models::adamw::AdamWConfig;
+use imagent_models::checkpoint::write;
+use imagent_models::config::Dtype;
+use imagent_models::nano;
+use imagent_models::policy::{QwenPolicy, policy_error};
+use imagent_rewards::Accuracy;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::batch::{Demonstration, Demonstrator, draw};
+use super::config::{Course, Gate, Stage};
+use crate::error::Error;
+
+/// Names the seeds of held-out lessons and episodes, which no stage teaches.
+const HELD_OUT: u64 = 0x6865_6c64;
+
+/// What one stage came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: String,
+    /// Updates.
+    pub steps: u64,
+    /// Lessons taught.
+    pub lessons: u64,
+    /// Seconds of wall time.
+    pub seconds: f64,
+    /// Figures on held-out lessons and episodes.
+    pub figures: BTreeMap<String, f64>,
+    /// Gates that do not hold.
+    pub failed: Vec<String>,
+}
+
+/// What a course tells while it runs.
+pub trait Progress {
+    /// After an update: mean probability of the taught tokens of its batch.
+    fn step(&mut self, stage: &Stage, step: u64, taught: f64);
+    /// After a stage, whether its gate holds or not.
+    ///
+    /// # Errors
+    /// When the report cannot be kept.
+    fn stage(&mut self, report: &StageReport) -> std::io::Result<()>;
+}
+
+/// Runs a course in `dir`; stages that have a checkpoint there are not run again.
+///
+/// # Errors
+/// When a gate does not hold, the model fails, or a file cannot be written.
+pub fn run(course: &Course, dir: &Path, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+    let start = dir.join("checkpoints").join("start");
+    if !start.join("config.json").is_file() {
+        let words: Vec<&str> = course.words.iter().map(String::as_str).collect();
+        let phrases: Vec<&str> = course.phrases.iter().map(String::as_str).collect();
+        nano::init(&start, &course.nano, &words, &phrases, course.seed).map_err(Error::SaveModel)?;
+    }
+    let mut model = start;
+    for (index, stage) in course.stages.iter().enumerate() {
+        let out = dir.join("checkpoints").join(format!("{:02}-{}", index + 1, stage.name));
+        if !out.join("config.json").is_file() {
+            run_stage(course, index, &model, &out, progress)?;
+        }
+        model = out;
+    }
+    let last = dir.join("model");
+    let policy = open(course, course.stages.len() - 1, &model)?;
+    save(&policy, &last, Dtype::F16, &model)?;
+    Ok(last)
+}
+
+/// Settings of one stage's optimiser: its own rate, and a schedule that ends with it.
+fn adamw(course: &Course, stage: &Stage) -> AdamWConfig {
+    AdamWConfig { learning_rate: stage.learning_rate, total_steps: stage.steps, ..course.adamw.clone() }
+}
+
+fn open(course: &Course, index: usize, model: &Path) -> Result<QwenPolicy<Cpu>, Error> {
+    let adamw = adamw(course, &course.stages[index]);
+    QwenPolicy::open(model, Cpu::default(), adamw).map_err(Error::OpenModel)
+}
+
+fn save(policy: &QwenPolicy<Cpu>, out: &Path, dtype: Dtype, aux: &Path) -> Result<(), Error> {
+    let weights = &policy.model.weights;
+    let entries = weights.entries().iter().enumerate();
+    let tensors: Vec<_> = entries.map(|(i, e)| (e.name.clone(), e.shape.clone(), weights.values(i))).collect();
+    write(out, &policy.model.config, tensors, dtype, aux).map_err(Error::SaveModel)
+}
+
+fn run_stage(
+    course: &Course,
+    index: usize,
+    model: &Path,
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(), Error> {
+    let stage = &course.stages[index];
+    let watch = std::time::Instant::now();
+    let mut policy = open(course, index, model)?;
+    let codec = Arc::clone(policy.codec());
+    let demonstrator =
+        Demonstrator { codec: &codec, toolbox: &course.tools, prompt: &course.prompt, limits: &course.limits };
+    let seed = derive(course.seed, &[index as u64]);
+    for step in 0..stage.steps {
+        let lessons = step * course.batch..(step + 1) * course.batch;
+        let taught = update(course, stage, &mut policy, &demonstrator, seed, lessons)?;
+        progress.step(stage, step + 1, taught);
+    }
+    let mut report = StageReport {
+        stage: stage.name.clone(),
+        steps: stage.steps,
+        lessons: stage.steps * course.batch,
+        seconds: watch.elapsed().as_secs_f64(),
+        figures: taught_figures(stage, &policy, &demonstrator, course.seed)?,
+        failed: Vec::new(),
+    };
+    if stage.gate.episodes > 0 {
+        report.figures.extend(episode_figures(course, stage, &mut policy)?);
+    }
+    report.failed = failures(&stage.gate, &report.figures);
+    progress.stage(&report).map_err(|source| Error::Io { path: out.to_owned(), source })?;
+    if report.failed.is_empty() {
+        return save(&policy, out, Dtype::F32, model);
+    }
+    Err(Error::Gate { stage: stage.name.clone(), failed: report.failed.join("; ") })
+}
+
+/// One update; returns the mean probability of what it taught.
+fn update(
+    course: &Course,
+    stage: &Stage,
+    policy: &mut QwenPolicy<Cpu>,
+    demonstrator: &Demonstrator<'_>,
+    seed: u64,
+    lessons: Range<u64>,
+) -> Result<f64, Error> {
+    let make = |i| match draw(&stage.tasks, &stage.world, seed, i) {
+        Some(lesson) => demonstrator.run(&lesson).map(Some),
+        None => Ok(None),
+    };
+    let made: Result<Vec<_>, _> = lessons.into_par_iter().map(make).collect();
+    let demonstrations: Vec<Demonstration> = made?.into_iter().flatten().collect();
+    let sequences: Vec<_> = demonstrations.iter().map(|one| one.sequence(true)).collect();
+    let taught: Vec<bool> = (demonstrations.iter())
+        .flat_map(|one| (0..one.taught.len() + one.labels.len()).map(|i| i < one.taught.len()))
+        .collect();
+    let mut probability = 0.0;
+    policy.update_sequences(&sequences, 1.0, &mut |scores| {
+        let (loss, mean) = lesson_loss(scores, &taught, course.label_weight);
+        probability = mean;
+        loss
+    })?;
+    Ok(probability)
+}
+
+/// Mean negative log-likelihood of what is taught, plus `label_weight` times that of labels; and the mean probability
+/// of what is taught.
+fn lesson_loss(scores: &TokenScores, taught: &[bool], label_weight: f64) -> (TokenLoss, f64) {
+    let count = taught.iter().filter(|&&t| t).count().max(1) as f64;
+    let labels = (taught.len() as f64 - count).max(1.0);
+    let weight = |t: bool| if t { 1.0 / count } else { label_weight / labels };
+    let pairs = || scores.logprobs.iter().zip(taught);
+    let loss = TokenLoss {
+        value: pairs().map(|(&logprob, &t)| -f64::from(logprob) * weight(t)).sum(),
+        d_logprobs: taught.iter().map(|&t| -weight(t) as f32).collect(),
+        d_entropies: Vec::new(),
+        metrics: BTreeMap::new(),
+    };
+    let mean = pairs().filter(|(_, t)| **t).map(|(logprob, _)| f64::from(logprob.exp())).sum::<f64>() / count;
+    (loss, mean)
+}
+
+/// Mean probability of taught tokens on held-out lessons, by task.
+fn taught_figures(
+    stage: &Stage,
+    policy: &QwenPolicy<Cpu>,
+    demonstrator: &Demonstrator<'_>,
+    seed: u64,
+) -> Result<BTreeMap<String, f64>, Error> {
+    let mut figures = BTreeMap::new();
+    for &task in stage.gate.taught.keys() {
+        let held_out = derive(seed, &[HELD_OUT]);
+        let run = |i| demonstrator.run(&lesson(task, &stage.world, held_out, i));
+        let lessons: Vec<_> = (0..stage.gate.lessons).into_par_iter().map(run).collect::<Result<_, _>>()?;
+        let sequences: Vec<_> = lessons.iter().map(|one| one.sequence(false)).collect();
+        let scores = policy.score_sequences(&sequences, 1.0, Weights::Current).map_err(policy_error)?;
+        let sum: f64 = scores.logprobs.iter().map(|logprob| f64::from(logprob.exp())).sum();
+        figures.insert(taught_name(task), sum / scores.logprobs.len().max(1) as f64);
+    }
+    Ok(figures)
+}
+
+fn taught_name(task: Task) -> String {
+    format!("taught/{}", serde_json::to_string(&task).unwrap_or_default().trim_matches('"'))
+}
+
+/// Metrics of sampled episodes on held-out samples of the stage's world.
+fn episode_figures(
+    course: &Course,
+    stage: &Stage,
+    policy: &mut QwenPolicy<Cpu>,
+) -> Result<BTreeMap<String, f64>, Error> {
+    let seed = derive(course.seed, &[HELD_OUT, 1]);
+    let source = WorldSource::new(stage.world.clone(), seed, stage.gate.episodes as usize)?;
+    let positions: Vec<usize> = (0..stage.gate.episodes as usize).collect();
+    let request = RolloutRequest {
+        group_size: 1,
+        sampling: course.sampling.clone(),
+        limits: course.limits.clone(),
+        prompt: course.prompt.clone(),
+        seed,
+        round: 0,
+    };
+    let tools: &Vec<Box<dyn Tool>> = &course.tools;
+    let reward = Accuracy::default();
+    Ok(evaluate(policy, tools, &reward, &source, &positions, 64, &request)?.0)
+}
+
+/// The gates that figures do not pass.
+fn failures(gate: &Gate, figures: &BTreeMap<String, f64>) -> Vec<String> {
+    let value = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
+    let taught = gate.taught.iter().map(|(&task, &least)| (taught_name(task), least));
+    let least = taught.chain(gate.at_least.iter().map(|(name, &least)| (name.clone(), least)));
+    let low = least.filter(|(name, least)| !(value(name) >= *least));
+    let low = low.map(|(name, least)| format!("{name} is {:.3}, wanted at least {least}", value(&name)));
+    let high = gate.at_most.iter().filter(|(name, most)| !(value(name) <= **most));
+    low.chain(high.map(|(name, most)| format!("{name} is {:.3}, wanted at most {most}", value(name)))).collect()
+}

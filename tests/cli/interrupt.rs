@@ -1,0 +1,67 @@
+//! Ctrl-C: the first one leaves a checkpoint to go on from, the second one ends the run at once.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use super::harness::{Place, metrics};
+
+/// Starts a run and waits for a line that starts with `text`; returns what more it says.
+fn start(place: &Place, args: &[&str], text: &str) -> (Child, impl FnOnce() -> String) {
+    let mut child = place.command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with(text) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended before {text:?}");
+    }
+    let rest = move || {
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        rest
+    };
+    (child, rest)
+}
+
+fn interrupt(child: &Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn the_first_keeps_a_checkpoint_that_the_run_goes_on_from() {
+    let place = Place::new();
+    let long = ["--set", "train.checkpoint_every=0", "--set", "train.eval_every=0"];
+    let args = [&["train", "config.toml", "--out", "run", "--set", "train.steps=100000"], &long[..]].concat();
+    let (mut child, rest) = start(&place, &args, "step 2/");
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let said = rest();
+    assert!(said.contains("error: interrupted after step") && said.contains("go on with --resume"), "{said}");
+    let kept: Vec<String> = fs::read_dir(place.path("run/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let step: usize = kept[0].strip_prefix("step-").unwrap().parse().unwrap();
+    assert!(said.contains(&format!("interrupted after step {step};")), "{said}");
+    let steps = format!("train.steps={}", step + 1);
+    let resumed = place.train("run", &[&["--resume", "--set", &steps], &long[..]].concat());
+    let whole = place.train("whole", &[&["--set", &steps], &long[..]].concat());
+    assert_eq!(metrics(&resumed), metrics(&whole));
+}
+
+#[test]
+fn the_second_ends_it_at_once() {
+    let place = Place::new();
+    // A step of many rollouts: long enough that two signals fall into one.
+    let large = ["--set", "train.prompts_per_step=6", "--set", "train.group_size=400", "--set", "train.steps=9"];
+    let (mut child, rest) = start(&place, &[&["train", "config.toml"], &large[..]].concat(), "held out after 0");
+    interrupt(&child);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let said = rest();
+    assert!(said.contains("once more to stop at once") && !said.contains("error: interrupted"), "{said}");
+    assert!(!place.path("runs/tiny/checkpoints").exists());
+}

@@ -1,0 +1,9 @@
+//! The command line through the real binary: what it does, what it refuses, and that a run is a function of its input.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod commands;
+mod harness;
+mod interrupt;
+mod runs;
+mod settings;
