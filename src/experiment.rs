@@ -40,8 +40,7 @@ pub struct Experiment<P, T: ?Sized, R: ?Sized, M: ?Sized, O: ?Sized> {
 }
 
 /// An experiment whose plug-ins were named in a config.
-pub type DynExperiment<P> =
-    Experiment<P, Vec<Box<dyn Tool>>, dyn Reward, Vec<Box<dyn Mask>>, dyn PolicyOptimizer>;
+pub type DynExperiment<P> = Experiment<P, Vec<Box<dyn Tool>>, dyn Reward, Vec<Box<dyn Mask>>, dyn PolicyOptimizer>;
 
 /// Figures of held-out samples, and the trajectories behind them.
 #[derive(Clone, Debug, Default)]
@@ -159,14 +158,16 @@ impl<'a> EvalPlan<'a> {
         let positions: Vec<usize> = (0..all).collect();
         let mut groups = Vec::with_capacity(all);
         for batch in positions.chunks(EVAL_BATCH) {
-            let (_, more) = imagent_algorithms::evaluate(
-                policy, toolbox, reward, self.source, batch, EVAL_BATCH, &self.request,
-            )?;
+            let (_, more) =
+                imagent_algorithms::evaluate(policy, toolbox, reward, self.source, batch, EVAL_BATCH, &self.request)?;
             groups.extend(more);
             if !watch(groups.len(), all) {
                 return Ok(None);
             }
         }
-        Ok(Some(Evaluation { metrics: rollout_metrics(&groups), groups }))
+        let mut metrics = rollout_metrics(&groups);
+        // A group of one has no spread: the figure would say nothing.
+        metrics.remove("flat_groups");
+        Ok(Some(Evaluation { metrics, groups }))
     }
 }

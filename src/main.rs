@@ -8,5 +8,6 @@ use imagent_tools as _;
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    imagent_models::memory::keep_freed_blocks();
     cli::main()
 }

@@ -217,5 +217,5 @@ fn paths_of_machines_are_told_from_addresses() {
     let personal = format!("open /{}/me/x", PERSONAL[0]);
     assert!(has_personal_path(&personal));
     assert!(!has_personal_path(&format!("https://example.org/{}/x", PERSONAL[0])));
-    assert!(!has_personal_path("see data/work"));
+    assert!(!has_personal_path("see data/root"));
 }

@@ -8,6 +8,7 @@ pub mod config;
 mod engine;
 pub mod error;
 pub mod image_processor;
+pub mod memory;
 pub mod nano;
 pub mod nano_tokenizer;
 pub mod ops;

@@ -118,7 +118,9 @@ fn stages_agree(case: &Case, out: &Outputs) -> f32 {
     }
     let ours: Vec<String> = out.trace.tensors.iter().flatten().map(|stage| stage.name.clone()).collect();
     let is_stage = |name: &String| {
-        ["vision.block.", "vision.patch_embed", "image_embeds", "inputs_embeds", "hidden."].iter().any(|p| name.starts_with(p))
+        ["vision.block.", "vision.patch_embed", "image_embeds", "inputs_embeds", "hidden."]
+            .iter()
+            .any(|p| name.starts_with(p))
     };
     for name in case.golden.names().iter().filter(|name| is_stage(name)) {
         assert!(ours.contains(name), "{}: stage {name} is not traced", case.name);
@@ -244,7 +246,12 @@ fn gradients_agree() {
             compared += 1;
         }
         assert_eq!(goldens.names().len(), gradients.len());
-        println!("{:20} gradients of {} parameters: {worst:.1e} relative, loss {:.6}", case.name, gradients.len(), loss.value);
+        println!(
+            "{:20} gradients of {} parameters: {worst:.1e} relative, loss {:.6}",
+            case.name,
+            gradients.len(),
+            loss.value
+        );
     }
     assert!(compared > 0);
 }

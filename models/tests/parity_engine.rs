@@ -36,8 +36,9 @@ fn picture(width: u32, height: u32, seed: u32) -> Arc<RgbImage> {
 
 /// A prompt with `images` pictures.
 fn prompt(policy: &QwenPolicy<Cpu>, images: u32, seed: u32) -> Arc<Segment> {
-    let pictures: Vec<Arc<RgbImage>> =
-        (0..images).map(|i| picture(40 + 37 * ((seed + i) % 4), 30 + 29 * ((seed + 2 * i) % 5), seed + 10 * i)).collect();
+    let pictures: Vec<Arc<RgbImage>> = (0..images)
+        .map(|i| picture(40 + 37 * ((seed + i) % 4), 30 + 29 * ((seed + 2 * i) % 5), seed + 10 * i))
+        .collect();
     let mut content: Vec<Content> = pictures.iter().map(|_| Content::Image).collect();
     content.push(Content::text(format!("Question {seed}: which picture is the odd one out?")));
     let messages = [Message { role: Role::User, content }];
@@ -353,8 +354,14 @@ fn gradients_are_those_of_finite_differences() {
     let positions = trained(&done);
     let sequences: Vec<_> = rows(&done, &positions).iter().map(sequence).collect();
     let (_, gradients) = policy.gradients(&sequences, 1.0, &mut uneven).unwrap();
-    let names = ["visual.patch_embed.proj.weight", "visual.merger.mlp.0.weight", "model.embed_tokens.weight",
-        "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight", "lm_head.weight"];
+    let names = [
+        "visual.patch_embed.proj.weight",
+        "visual.merger.mlp.0.weight",
+        "model.embed_tokens.weight",
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.1.mlp.down_proj.weight",
+        "lm_head.weight",
+    ];
     for name in names {
         let index = policy.model.weights.index(name).unwrap();
         let start = policy.model.weights.values(index);
@@ -394,7 +401,11 @@ fn masked_tokens_have_no_gradient() {
         let sequences: Vec<_> = rows(done, &positions).iter().map(sequence).collect();
         let loss = &mut |scores: &imagent_core::TokenScores| {
             let mut loss = uneven(scores);
-            loss.d_logprobs.iter_mut().chain(&mut loss.d_entropies).zip(mask.iter().chain(&mask)).for_each(|(d, m)| *d *= m);
+            loss.d_logprobs
+                .iter_mut()
+                .chain(&mut loss.d_entropies)
+                .zip(mask.iter().chain(&mask))
+                .for_each(|(d, m)| *d *= m);
             loss
         };
         policy.gradients(&sequences, 1.0, loss).unwrap().1.concat()
@@ -477,7 +488,8 @@ fn a_conversation_built_turn_by_turn_has_the_tokens_of_the_template() {
     let scripted = |i: usize| Segment { ids: encoder.scripted_turn(calls[i]).unwrap(), images: vec![] };
     append(&mut whole, &scripted(0), Origin::Sampled);
     let image = |picture: &Arc<RgbImage>| ObservationImage { pixels: Arc::clone(picture), origin: None };
-    let seen = Observation { text: "Here are the pictures: ".into(), images: pictures[1..].iter().map(image).collect() };
+    let seen =
+        Observation { text: "Here are the pictures: ".into(), images: pictures[1..].iter().map(image).collect() };
     append(&mut whole, &encoder.observation(&seen, true).unwrap(), Origin::Observation);
     append(&mut whole, &scripted(1), Origin::Sampled);
     // The template ends the last line too.

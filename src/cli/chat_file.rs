@@ -55,7 +55,8 @@ fn segment(messages: &[Json], folder: &Path, codec: &Codec) -> Result<Segment, S
     let answered = messages.last().is_some_and(|message| message["role"] == "assistant");
     let options = RenderOptions { add_generation_prompt: !answered, ..RenderOptions::default() };
     let text = codec.template.render(messages, &options).map_err(|error| error.to_string())?;
-    codec.segment(&text, &images).map_err(|error| error.to_string())
+    let segment = codec.segment(&text, &images).map_err(|error| error.to_string())?;
+    if segment.ids.is_empty() { Err("a chat without tokens".to_owned()) } else { Ok(segment) }
 }
 
 /// Where the image of a part lies; `None` for a part that is no image.

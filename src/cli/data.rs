@@ -87,7 +87,8 @@ fn stats(path: &std::path::Path, json: bool) -> Result<()> {
     for position in 0..folder.len() {
         let sample = folder.sample(position).map_err(imagent::Error::from)?;
         let zooms = sample.zooms_needed.map_or_else(|| "unknown".to_owned(), |zooms| zooms.to_string());
-        for (what, value) in [("kind", sample.kind), ("images", sample.images.len().to_string()), ("zooms needed", zooms)]
+        for (what, value) in
+            [("kind", sample.kind), ("images", sample.images.len().to_string()), ("zooms needed", zooms)]
         {
             *counts.entry(what).or_default().entry(value).or_default() += 1;
         }

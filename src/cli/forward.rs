@@ -130,12 +130,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Prepares the pass; writes tokens, positions and pixels.
-    fn new(
-        policy: &'a QwenPolicy<Cpu>,
-        chats: &Chats,
-        pixels: Option<&Path>,
-        out: &mut TensorOutput,
-    ) -> Result<Self> {
+    fn new(policy: &'a QwenPolicy<Cpu>, chats: &Chats, pixels: Option<&Path>, out: &mut TensorOutput) -> Result<Self> {
         let frame = Frame::new(chats);
         let sequences: Vec<Sequence<'_>> = chats.segments.iter().map(sequence).collect();
         let packed = Packed::new(&sequences)?;

@@ -8,8 +8,8 @@ use imagent::config::Document;
 use imagent_core::{PolicyOptimizer, TokenBatch, TokenLoss};
 use serde::Deserialize;
 
-use super::tensors::{Tensor, TensorInput, TensorOutput};
 use super::print;
+use super::tensors::{Tensor, TensorInput, TensorOutput};
 
 /// Arguments of `imagent loss`.
 ///
@@ -160,13 +160,13 @@ fn advantages(
 /// Groups numbered by first appearance.
 fn dense(groups: &[i64]) -> Vec<usize> {
     let mut known: Vec<i64> = Vec::new();
-    let mut number = |group: &i64| {
+    let number = |group: &i64| {
         known.iter().position(|other| other == group).unwrap_or_else(|| {
             known.push(*group);
             known.len() - 1
         })
     };
-    groups.iter().map(|group| number(group)).collect()
+    groups.iter().map(number).collect()
 }
 
 fn shaped(file: &TensorInput, name: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {

@@ -72,11 +72,11 @@ fn show(record: &TrajectoryRecord) -> String {
         text.push_str(&observation(turn));
     }
     let answer = record.answer.as_deref().unwrap_or("none");
-    let parts: Vec<String> = record.parts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let parts: Vec<String> = record.parts.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
     let _ = writeln!(text, "\nend       {}\nanswer    {answer}\ngold      {}", record.end.name(), record.gold);
     match &record.skipped {
         Some(reason) => text.push_str(&format!("reward    not graded: {reason}\n")),
-        None => text.push_str(&format!("reward    {}  ({})\n", record.reward, parts.join(", "))),
+        None => text.push_str(&format!("reward    {:.3}  ({})\n", record.reward, parts.join(", "))),
     }
     text
 }

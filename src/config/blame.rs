@@ -30,45 +30,71 @@ pub(super) fn find_fault(table: &Table, check: &dyn Fn(Value) -> Result<(), Stri
     Fault { path, problem: plain(&problem), unknown }
 }
 
-fn descend(value: &Value, check: &dyn Fn(Value) -> Result<(), String>, problem: String, path: &mut Vec<String>) -> String {
+fn descend(
+    value: &Value,
+    check: &dyn Fn(Value) -> Result<(), String>,
+    problem: String,
+    path: &mut Vec<String>,
+) -> String {
     if unknown_field(&problem).is_some_and(|(name, _)| path.last() == Some(&name)) {
         return problem;
     }
-    for (part, inner, wrap) in parts(value) {
-        if let Err(problem) = check(wrap(inner.clone())) {
-            path.push(part);
-            return descend(inner, &|value| check(wrap(value)), problem, path);
-        }
+    // What is missing is missed in the table that is refused for it when empty.
+    let is_missing = |problem: &str| problem.starts_with("missing field");
+    if is_missing(&problem) && value.is_table() && check(Value::Table(tags(value))).err().as_ref() == Some(&problem) {
+        return problem;
     }
-    problem
+    let parts = parts(value);
+    let mut refused: Vec<_> =
+        parts.iter().filter_map(|part| Some((part, check((part.wrap)(part.inner.clone())).err()?))).collect();
+    refused.retain(|(_, said)| !is_missing(said) || is_missing(&problem));
+    refused.sort_by_key(|(_, said)| *said != problem);
+    let Some((part, said)) = refused.into_iter().next() else { return problem };
+    path.push(part.key.clone());
+    descend(part.inner, &|value| check((part.wrap)(value)), said, path)
 }
 
-type Wrap = Box<dyn Fn(Value) -> Value>;
+/// A part of a value, and how to make a value that has this part only.
+struct Part<'a> {
+    key: String,
+    inner: &'a Value,
+    wrap: Box<dyn Fn(Value) -> Value>,
+}
 
-/// Each part of a value, and how to make a value that has this part only.
-fn parts(value: &Value) -> Vec<(String, &Value, Wrap)> {
+/// Keys that say what the other keys of a table are.
+const TAGS: [&str; 2] = ["type", "kind"];
+
+fn parts(value: &Value) -> Vec<Part<'_>> {
     match value {
         Value::Table(table) => {
-            let tag = table.get("type").cloned();
-            let part = |(key, inner)| {
-                let (name, tag): (String, _) = (Clone::clone(key), tag.clone());
-                let wrap: Wrap = Box::new(move |inner| {
-                    let tag = tag.clone().map(|tag| ("type".to_owned(), tag));
-                    Value::Table(tag.into_iter().chain([(name.clone(), inner)]).collect())
-                });
-                (Clone::clone(key), inner, wrap)
+            let tags = tags(value);
+            let part = |(key, inner): (&String, _)| {
+                let (name, tags) = (key.clone(), tags.clone());
+                let wrap = move |inner| Value::Table(tags.clone().into_iter().chain([(name.clone(), inner)]).collect());
+                Part { key: key.clone(), inner, wrap: Box::new(wrap) }
             };
             let mut parts: Vec<_> = table.iter().map(part).collect();
             // A plug-in that does not exist is to blame before its fields are.
-            parts.sort_by_key(|(key, _, _)| key != "type");
+            parts.sort_by_key(|part| !TAGS.contains(&part.key.as_str()));
             parts
         }
         Value::Array(list) => {
-            let wrap = || -> Wrap { Box::new(|inner| Value::Array(vec![inner])) };
-            list.iter().enumerate().map(|(index, inner)| (index.to_string(), inner, wrap())).collect()
+            let part = |(index, inner): (usize, _)| Part {
+                key: index.to_string(),
+                inner,
+                wrap: Box::new(|inner| Value::Array(vec![inner])),
+            };
+            list.iter().enumerate().map(part).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// The tags of a table, alone.
+fn tags(value: &Value) -> Table {
+    let all = value.as_table().into_iter().flatten();
+    let tags = all.filter(|(key, _)| TAGS.contains(&key.as_str()));
+    tags.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The name and the known names of serde's ``unknown field `x`, expected …``.

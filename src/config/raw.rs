@@ -73,11 +73,15 @@ impl Document {
 
     /// Where a key was written; the nearest table around it where it was not.
     pub fn place(&self, key: &[String]) -> Place {
-        if let Some(set) = self.sets.iter().rev().find(|set| key.starts_with(&set.path) || set.path.starts_with(key)) {
+        let last = |covers: &dyn Fn(&Override) -> bool| self.sets.iter().rev().find(|set| covers(set));
+        if let Some(set) = last(&|set| key.starts_with(&set.path)) {
             return Place::Set(set.text.clone());
         }
         let line = (1..=key.len()).rev().find_map(|length| self.lines.get(&key[..length]));
-        place(self.file.as_deref(), line.copied())
+        match last(&|set| set.path.starts_with(key)).filter(|_| line.is_none()) {
+            Some(set) => Place::Set(set.text.clone()),
+            None => place(self.file.as_deref(), line.copied()),
+        }
     }
 
     /// Reads the document as `T`.
@@ -129,7 +133,12 @@ fn note_table(table: &DeTable<'_>, path: &mut Vec<String>, line_of: &dyn Fn(usiz
     }
 }
 
-fn note_value(value: &Spanned<DeValue<'_>>, path: &mut Vec<String>, line_of: &dyn Fn(usize) -> usize, lines: &mut Lines) {
+fn note_value(
+    value: &Spanned<DeValue<'_>>,
+    path: &mut Vec<String>,
+    line_of: &dyn Fn(usize) -> usize,
+    lines: &mut Lines,
+) {
     match value.get_ref() {
         DeValue::Table(table) => note_table(table, path, line_of, lines),
         DeValue::Array(list) => {

@@ -121,7 +121,8 @@ where
     M: MaskSet + ?Sized,
     O: PolicyOptimizer + ?Sized,
 {
-    let Experiment { policy, toolbox, reward, masks, optimizer, source, held_out, settings, eval_sampling } = experiment;
+    let Experiment { policy, toolbox, reward, masks, optimizer, source, held_out, settings, eval_sampling } =
+        experiment;
     let (toolbox, reward, masks, optimizer) = (&**toolbox, &**reward, &**masks, &**optimizer);
     let plan = held_out.as_deref().map(|source| crate::experiment::EvalPlan::new(source, settings, eval_sampling));
     let mut evaluate = |policy: &mut QwenPolicy<D>, count: usize, watch: &mut dyn FnMut(usize, usize) -> bool| {

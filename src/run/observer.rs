@@ -27,11 +27,7 @@ const CODEC: ImageCodec = ImageCodec::Jpeg(85);
 const SIDE: u32 = 448;
 
 /// Evaluates the policy on the first so many held-out samples (0: all); `None` without any, or when stopped.
-pub(super) type Evaluate<'a, D> = dyn FnMut(
-        &mut QwenPolicy<D>,
-        usize,
-        &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<Option<Evaluation>, TrainError>
+pub(super) type Evaluate<'a, D> = dyn FnMut(&mut QwenPolicy<D>, usize, &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Evaluation>, TrainError>
     + 'a;
 
 /// The held-out figures of a row.

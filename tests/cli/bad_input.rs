@@ -28,19 +28,32 @@ fn unknown_and_misspelt_keys() {
     refused("seed = 3", "colour = 3", &["unknown key `colour`", "known are", "name"]);
     let gian = "type = \"imagent\"\ntool_gian = 2.0";
     refused("type = \"imagent\"", gian, &["unknown key `reward.tool_gian`", "did you mean `tool_gain`?"]);
-    refused("type = \"zoom_in\"", "type = \"zoom_in\"\nmin_sid = 3", &["`tools.0.min_sid`", "did you mean `min_side`?"]);
+    refused(
+        "type = \"zoom_in\"",
+        "type = \"zoom_in\"\nmin_sid = 3",
+        &["`tools.0.min_sid`", "did you mean `min_side`?"],
+    );
     refused("images = [2, 2]", "imags = [2, 2]", &["`data.train.synth.world.imags`", "did you mean `images`?"]);
     refused("type = \"zoom_in\"", "type = \"zoom\"", &["`tools.0.type`", "did you mean `zoom_in`?"]);
-    refused("type = \"action\"", "kind = \"action\"", &["`masks.0`", "type"]);
+    let grader = "type = \"imagent\"\ngrader = { kind = \"number\", tolerence = 1 }";
+    refused("type = \"imagent\"", grader, &["unknown key `reward.grader.tolerence`"]);
+    let place = Place::new();
+    place.with("type = \"action\"", "ends = []");
+    let at = line(&place, "[[masks]]");
+    place.run(&["train", "config.toml"]).fails(2, &[&at, "`masks.0`", "missing field `type`"]);
 }
 
 #[test]
 fn wrong_types() {
     refused("steps = 3", "steps = \"three\"", &["`train.steps`", "expected a whole number"]);
     refused("steps = 3", "steps = -3", &["`train.steps`", "expected a whole number"]);
-    refused("[model]\n", "model = 4\n[modell]\n", &["unknown key `modell`"]);
+    refused("seed = 3", "prompt = 4", &["`prompt`", "expected a table"]);
     refused("type = \"imagent\"", "type = \"imagent\"\ntool_gain = \"much\"", &["`reward.tool_gain`", "number"]);
-    refused("type = \"zoom_in\"", "type = \"zoom_in\"\nframe = \"inches\"", &["`tools.0.frame`", "inches", "known are"]);
+    refused(
+        "type = \"zoom_in\"",
+        "type = \"zoom_in\"\nframe = \"inches\"",
+        &["`tools.0.frame`", "inches", "known are"],
+    );
     refused("eval_sampling = { temperature = 1.0 }", "eval_sampling = 1.0", &["`train.eval_sampling`", "a table"]);
 }
 
@@ -81,7 +94,9 @@ fn missing_files() {
     place.run(&["train", "config.toml", "--set", "model.path=absent"]).fails(2, &["absent: no such model folder"]);
     let empty = place.path("empty");
     fs::create_dir(&empty).unwrap();
-    place.run(&["train", "config.toml", "--set", "model.path=empty"]).fails(2, &["empty/", ".json: No such file"]);
+    place
+        .run(&["train", "config.toml", "--set", "model.path=empty"])
+        .fails(2, &["cannot open the model", "there is none in empty"]);
     let sets = ["--set", "data.train={ path = \"absent\" }"];
     place.run(&[&["train", "config.toml"], sets.as_slice()].concat()).fails(2, &["absent: no such folder"]);
     place.run(&["report", "absent"]).fails(2, &["absent: not a run folder"]);
@@ -105,13 +120,18 @@ fn first_image(folder: &Path) -> Option<std::path::PathBuf> {
     let mut entries: Vec<_> = fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     entries.iter().find_map(|path| {
-        if path.is_dir() { first_image(path) } else { path.extension().is_some_and(|e| e == "png").then(|| path.clone()) }
+        if path.is_dir() {
+            first_image(path)
+        } else {
+            path.extension().is_some_and(|e| e == "png").then(|| path.clone())
+        }
     })
 }
 
 #[test]
 fn datasets_that_are_wrong() {
-    let sample = |id: &str, image: &str| format!(r#"{{"id": "{id}", "images": ["{image}"], "question": "q", "answer": "1"}}"#);
+    let sample =
+        |id: &str, image: &str| format!(r#"{{"id": "{id}", "images": ["{image}"], "question": "q", "answer": "1"}}"#);
     let good = sample("a", "images/1.png");
     let cases: [(&[&str], &[&str]); 7] = [
         (&[&good, &sample("b", "images/bad.png")], &["samples.jsonl:2", "images/bad.png", "not an image"]),

@@ -10,9 +10,15 @@ use super::harness::{Place, model};
 fn plugins_are_listed_for_people_and_for_scripts() {
     let place = Place::new();
     let listed: Value = serde_json::from_str(&place.run(&["plugins", "--json"]).ok()).unwrap();
-    let names: Vec<String> =
-        listed.as_array().unwrap().iter().map(|p| format!("{} {}", p["kind"].as_str().unwrap(), p["type"].as_str().unwrap())).collect();
-    assert!(names.is_sorted() && names.contains(&"tool zoom_in".to_owned()) && names.contains(&"optimizer grpo".to_owned()));
+    let names: Vec<String> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| format!("{} {}", p["kind"].as_str().unwrap(), p["type"].as_str().unwrap()))
+        .collect();
+    assert!(
+        names.is_sorted() && names.contains(&"tool zoom_in".to_owned()) && names.contains(&"optimizer grpo".to_owned())
+    );
     let zoom = listed.as_array().unwrap().iter().find(|plugin| plugin["type"] == "zoom_in").unwrap();
     assert_eq!(zoom["fields"]["min_side"], 4);
     let text = place.run(&["plugins"]).ok();
@@ -48,9 +54,8 @@ fn a_rollout_is_shown_and_written() {
 #[test]
 fn data_is_made_checked_and_counted() {
     let place = Place::new();
-    let synth = |out: &str, more: &[&str]| {
-        place.run(&[&["data", "synth", "--out", out, "--samples", "4"], more].concat())
-    };
+    let synth =
+        |out: &str, more: &[&str]| place.run(&[&["data", "synth", "--out", out, "--samples", "4"], more].concat());
     assert!(synth("set", &[]).ok().contains("4 samples"));
     assert!(synth("set", &[]).ok().contains("already in"));
     synth("set", &["--seed", "2"]).fails(2, &["set", "another `seed`"]);
@@ -80,4 +85,15 @@ fn wrong_usage_has_exit_code_2() {
         assert_eq!(place.run(args).code, Some(2), "{args:?}");
     }
     place.run(&["--help"]).ok();
+}
+
+#[test]
+fn the_base_that_comes_with_the_program_opens() {
+    let place = Place::new();
+    let done = place.run(&["train", "config.toml", "--set", "model.path=nano", "--set", "train.steps=0"]);
+    if imagent::assets::has_nano_base() {
+        done.ok();
+    } else {
+        done.fails(2, &["comes without a base model"]);
+    }
 }

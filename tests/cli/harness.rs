@@ -114,7 +114,8 @@ fn teach(dir: &Path) {
             })
             .collect();
         let ids: Vec<Vec<u32>> = made.iter().map(|(prompt, turn)| [prompt.ids.as_slice(), turn].concat()).collect();
-        let sequences: Vec<Sequence<'_>> = made.iter().zip(&ids).map(|((prompt, turn), ids)| sequence(prompt, turn, ids)).collect();
+        let sequences: Vec<Sequence<'_>> =
+            made.iter().zip(&ids).map(|((prompt, turn), ids)| sequence(prompt, turn, ids)).collect();
         policy.update_sequences(&sequences, 1.0, &mut likelihood).unwrap();
     }
     checkpoint::save(&policy, dir, dir, 0, 0).unwrap();

@@ -56,7 +56,8 @@ fn the_second_ends_it_at_once() {
     let place = Place::new();
     // A step of many rollouts: long enough that two signals fall into one.
     let large = ["--set", "train.prompts_per_step=6", "--set", "train.group_size=400", "--set", "train.steps=9"];
-    let (mut child, rest) = start(&place, &[&["train", "config.toml"], &large[..]].concat(), "held out after 0");
+    let args = [&["train", "config.toml"], &large[..]].concat();
+    let (mut child, rest) = start(&place, &args, "held out after 0");
     interrupt(&child);
     std::thread::sleep(std::time::Duration::from_millis(100));
     interrupt(&child);

@@ -9,8 +9,8 @@ use super::smooth::{smooth, thin};
 const POINTS: usize = 600;
 /// Up to here every point also gets a dot.
 const DOTS: usize = 12;
-/// From here on values are smoothed, and the raw line is drawn beside.
-const SMOOTHED: usize = 20;
+/// Beyond here values are smoothed, and the raw line is drawn beside.
+const SMOOTHED: usize = 40;
 
 pub(super) fn draw(series: &Series, position: usize, frame: &Frame) -> String {
     let color = position % 8;

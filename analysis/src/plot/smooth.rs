@@ -1,6 +1,6 @@
 //! Smoothing and thinning of curves.
 
-/// A centred exponential average over about `n / 20` points (none up to 20 points): it does not lag behind.
+/// A centred exponential average over about `n / 20` points (none up to 40 points): it does not lag behind.
 ///
 /// `s_i = Σ_j w^|i−j| x_j / Σ_j w^|i−j|`, `w = 1 − 2 / max(2, n / 20)`. Points that are not finite are left out. The last
 /// values look back only.
@@ -16,8 +16,8 @@ pub fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut backward = decayed(finite.iter().rev().map(|point| point.1), weight);
     backward.reverse();
     // Each point is in both sums: one is taken out.
-    let join = |(&(x, y), (f, b)): (&(f64, f64), (&(f64, f64), &(f64, f64)))| (x, (f.0 + b.0 - y) / (f.1 + b.1 - 1.0));
-    finite.iter().zip(forward.iter().zip(&backward)).map(join).collect()
+    let both = forward.iter().zip(&backward).map(|(f, b)| (f.0 + b.0, f.1 + b.1));
+    finite.iter().zip(both).map(|(&(x, y), (sum, norm))| (x, (sum - y) / (norm - 1.0))).collect()
 }
 
 /// For each value the sums of `w^age · value` and of `w^age` over it and those before.

@@ -21,7 +21,7 @@ const fn lines(title: &'static str, unit: &'static str, names: &'static [&'stati
 /// In the order in which a person judges a run: does it learn, how does it act, is the optimisation sound.
 const PLANS: [Plan; 15] = [
     lines("Accuracy", "fraction", &["accuracy"]),
-    lines("Reward", "reward", &["reward", "reward_std"]),
+    lines("Reward", "reward", &["reward/mean", "reward/std"]),
     lines("Tool use", "fraction of trajectories", &["tool_rate", "tool_rate_needed"]),
     Plan {
         title: "End of episodes",
@@ -40,13 +40,13 @@ const PLANS: [Plan; 15] = [
     lines("Accuracy by kind", "fraction", &["accuracy/"]),
     lines("Zooms", "fraction", &["zoom/hit", "zoom/right_image", "zoom/reading", "zoom/"]),
     lines("Calls and turns", "per trajectory", &["calls", "turns"]),
-    lines("Response length", "tokens", &["response_tokens"]),
-    lines("Entropy", "nats per token", &["entropy"]),
-    lines("KL divergence", "nats per token", &["kl", "approx_kl"]),
-    lines("Clip fraction", "fraction of tokens", &["clip_fraction"]),
-    lines("Gradient norm", "norm", &["grad_norm"]),
-    lines("Loss", "loss", &["loss"]),
-    lines("Learning rate", "per step", &["learning_rate"]),
+    lines("Response length", "tokens", &["response_tokens/mean"]),
+    lines("Entropy", "nats per token", &["update/entropy"]),
+    lines("KL divergence", "nats per token", &["update/kl", "update/approx_kl"]),
+    lines("Clip fraction", "fraction of tokens", &["update/clip_fraction"]),
+    lines("Gradient norm", "norm", &["update/grad_norm"]),
+    lines("Loss", "loss", &["update/loss"]),
+    lines("Learning rate", "per step", &["update/learning_rate"]),
     Plan {
         title: "Time of a step",
         unit: "seconds",
@@ -95,7 +95,7 @@ fn unit(name: &str) -> &'static str {
 
 fn chart(title: &str, unit: &str, style: Style, series: &[(&String, &Points)]) -> Chart {
     let in_group = |name: &str| name.split_once('/').map_or(name, |(_, rest)| rest).replace('_', " ");
-    let whole = series.iter().all(|(name, _)| is_fraction(name) && *name != "clip_fraction");
+    let whole = series.iter().all(|(name, _)| is_fraction(name) && *name != "update/clip_fraction");
     let inside = series.iter().all(|(_, points)| points.iter().all(|p| !p.1.is_finite() || (0.0..=1.0).contains(&p.1)));
     Chart {
         title: title.to_owned(),
@@ -115,22 +115,22 @@ mod tests {
     fn every_metric_is_plotted_once() {
         let known = [
             "accuracy",
-            "reward",
-            "reward_std",
+            "reward/mean",
+            "reward/std",
             "tool_rate",
             "tool_rate_needed",
             "calls",
             "turns",
             "end/answered",
             "end/new",
-            "entropy",
-            "kl",
-            "approx_kl",
-            "clip_fraction",
-            "response_tokens",
-            "grad_norm",
-            "learning_rate",
-            "loss",
+            "update/entropy",
+            "update/kl",
+            "update/approx_kl",
+            "update/clip_fraction",
+            "response_tokens/mean",
+            "update/grad_norm",
+            "update/learning_rate",
+            "update/loss",
             "zoom/hit",
             "accuracy/read",
         ];
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_has_no_finite_value_has_no_chart() {
-        let row = MetricsRow { step: 1, metrics: [("kl".to_owned(), f64::NAN)].into(), ..Default::default() };
+        let row = MetricsRow { step: 1, metrics: [("update/kl".to_owned(), f64::NAN)].into(), ..Default::default() };
         let (known, other) = charts(&[row]);
         assert!(known.is_empty() && other.is_empty());
     }

@@ -10,7 +10,7 @@ use crate::record::TrajectoryRecord;
 use crate::stats::{Interval, bootstrap};
 
 /// Metrics shown large.
-const TILES: [&str; 4] = ["accuracy", "tool_rate", "reward", "response_tokens"];
+const TILES: [&str; 4] = ["accuracy", "tool_rate", "reward/mean", "response_tokens/mean"];
 
 /// The header: name, extent and chief settings.
 pub(super) fn header(run: &RunData) -> String {

@@ -6,8 +6,8 @@ use crate::report::EvalTable;
 /// The order of tables; what is not here follows, by name.
 const ORDER: [&str; 20] = [
     "accuracy",
-    "reward",
-    "reward_std",
+    "reward/mean",
+    "reward/std",
     "tool_rate",
     "tool_rate_needed",
     "calls",
@@ -15,7 +15,7 @@ const ORDER: [&str; 20] = [
     "zoom/hit",
     "zoom/right_image",
     "zoom/reading",
-    "response_tokens",
+    "response_tokens/mean",
     "end/answered",
     "end/no_answer",
     "end/turn_limit",
@@ -46,17 +46,16 @@ fn rank(name: &str) -> usize {
 
 /// Whether a metric is a fraction from 0 to 1, to be written as a percentage.
 pub(crate) fn is_fraction(name: &str) -> bool {
-    let named = ["accuracy", "tool_rate", "tool_rate_needed", "clip_fraction", "format"];
-    named.contains(&name)
+    matches!(name, "accuracy" | "format") || name.starts_with("tool_rate")
         || ["accuracy/", "end/", "zoom/"].iter().any(|prefix| name.starts_with(prefix))
-        || (name.ends_with("_rate") && name != "learning_rate")
+        || (name.ends_with("_rate") && name != "update/learning_rate")
         || name.ends_with("_fraction")
 }
 
 /// Whether more is better (`Some(true)`), worse, or neither.
 pub(crate) fn more_is_better(name: &str) -> Option<bool> {
     match name {
-        "accuracy" | "reward" | "end/answered" => Some(true),
+        "accuracy" | "reward/mean" | "end/answered" => Some(true),
         "zoom/hit" | "zoom/right_image" | "zoom/reading" => Some(true),
         _ if name.starts_with("accuracy/") => Some(true),
         _ if name.starts_with("end/") => Some(false),
@@ -64,9 +63,11 @@ pub(crate) fn more_is_better(name: &str) -> Option<bool> {
     }
 }
 
-/// `end/no_answer` as `End: no answer`.
+/// `end/no_answer` as `End: no answer`, `update/entropy` as `Entropy`, `reward/mean` as `Reward`.
 pub(crate) fn label(name: &str) -> String {
-    let words = name.replace('_', " ").replacen('/', ": ", 1);
+    let short = name.strip_prefix("update/").unwrap_or(name);
+    let short = short.strip_suffix("/mean").unwrap_or(short);
+    let words = short.replace('_', " ").replacen('/', ": ", 1);
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -101,10 +102,10 @@ mod tests {
     #[test]
     fn names_are_ordered_and_labelled() {
         let table: EvalTable =
-            ["zzz", "reward", "accuracy/read", "end/answered", "accuracy"].map(|name| (name.to_owned(), 0.0)).into();
+            ["zzz", "reward/mean", "accuracy/read", "end/answered", "accuracy"].map(|name| (name.to_owned(), 0.0)).into();
         assert_eq!(
             in_order([&table, &table].into_iter()),
-            ["accuracy", "accuracy/read", "reward", "end/answered", "zzz"]
+            ["accuracy", "accuracy/read", "reward/mean", "end/answered", "zzz"]
         );
         assert_eq!(label("end/no_answer"), "End: no answer");
         assert_eq!(label(""), "");
@@ -113,8 +114,8 @@ mod tests {
     #[test]
     fn fractions_are_percentages() {
         assert_eq!(value_text("accuracy/read", Some(&0.5)), "50.0 %");
-        assert_eq!(value_text("kl", Some(&0.5)), "0.5000");
-        assert_eq!(value_text("learning_rate", Some(&1e-6)), "1.00e-6");
+        assert_eq!(value_text("update/kl", Some(&0.5)), "0.5000");
+        assert_eq!(value_text("update/learning_rate", Some(&1e-6)), "1.00e-6");
         assert_eq!(change_text("accuracy", Some(&0.5), Some(&0.25)), "-25.0 points");
         assert_eq!(change_text("accuracy", Some(&0.5), Some(&f64::NAN)), "–");
     }

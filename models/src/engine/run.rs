@@ -111,11 +111,8 @@ fn empty_turn() -> SampledTurn {
 }
 
 fn spans(segment: &Segment) -> Vec<GridSpan> {
-    let span = |image: &imagent_core::SegmentImage| GridSpan {
-        start: image.start,
-        rows: image.rows,
-        columns: image.columns,
-    };
+    let span =
+        |image: &imagent_core::SegmentImage| GridSpan { start: image.start, rows: image.rows, columns: image.columns };
     segment.images.iter().map(span).collect()
 }
 

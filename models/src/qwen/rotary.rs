@@ -26,8 +26,10 @@ pub(crate) fn text(config: &TextConfig, axes: [&[u32]; 3]) -> Angles {
     let axis_of = (0..3).flat_map(|axis| std::iter::repeat_n(axis, config.mrope_section[axis]));
     let channels: Vec<(usize, f32)> = axis_of.zip(frequencies).collect();
     let mut angles = Angles::default();
-    for token in 0..axes[0].len() {
-        channels.iter().for_each(|&(axis, frequency)| angles.push(axes[axis][token] as f32 * frequency));
+    let [time, heights, widths] = axes;
+    for ((&t, &h), &w) in time.iter().zip(heights).zip(widths) {
+        let position = [t as f32, h as f32, w as f32];
+        channels.iter().for_each(|&(axis, frequency)| angles.push(position[axis] * frequency));
     }
     angles
 }

@@ -208,7 +208,8 @@ fn conversations(
 ) -> Vec<Segment> {
     let all = messages.as_array().unwrap();
     let several = all[0].is_array();
-    let chats: Vec<&[Value]> = if several { all.iter().map(|c| c.as_array().unwrap().as_slice()).collect() } else { vec![all] };
+    let chats: Vec<&[Value]> =
+        if several { all.iter().map(|c| c.as_array().unwrap().as_slice()).collect() } else { vec![all] };
     let texts: Vec<&str> = match &manifest["prompt_text"] {
         Value::Array(texts) => texts.iter().map(|text| text.as_str().unwrap()).collect(),
         text => vec![text.as_str().unwrap()],
@@ -229,7 +230,10 @@ fn conversations(
 /// Largest absolute difference.
 pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| if a.is_nan() || b.is_nan() { f32::INFINITY } else { (a - b).abs() }).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| if a.is_nan() || b.is_nan() { f32::INFINITY } else { (a - b).abs() })
+        .fold(0.0, f32::max)
 }
 
 /// `‖a − b‖ / ‖b‖`.
