@@ -98,12 +98,14 @@ pub enum Error {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// A stage of a course did not reach what it must.
-    #[error("stage {stage} did not pass its gate: {failed}")]
+    #[error("stage {stage} did not pass its gate: {failed}; the model as it is: {}", kept.display())]
     Gate {
         /// The stage.
         stage: String,
         /// What does not hold.
         failed: String,
+        /// Where the model was kept.
+        kept: PathBuf,
     },
     /// The user stopped the run.
     #[error("interrupted after step {step}; {kept}")]

@@ -126,7 +126,8 @@ impl Encoder for Codec {
 
     fn shown_size(&self, original: Size) -> std::result::Result<Size, EncodeError> {
         let shown = self.processor.shown_size(original.width, original.height);
-        let (width, height) = shown.map_err(|error| EncodeError::Image { size: original, reason: error.to_string() })?;
+        let (width, height) =
+            shown.map_err(|error| EncodeError::Image { size: original, reason: error.to_string() })?;
         Ok(Size::new(width, height))
     }
 }

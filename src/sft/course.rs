@@ -56,7 +56,7 @@ pub trait Progress {
 /// Runs a course in `dir`; stages that have a checkpoint there are not run again.
 ///
 /// # Errors
-/// When a gate does not hold, the model fails, or a file cannot be written.
+/// When a gate does not hold (what was learnt is kept in a folder `….failed`), the model fails, or a file cannot be written.
 pub fn run(course: &Course, dir: &Path, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let start = dir.join("checkpoints").join("start");
     if !start.join("config.json").is_file() {
@@ -130,7 +130,9 @@ fn run_stage(
     if report.failed.is_empty() {
         return save(&policy, out, Dtype::F32, model);
     }
-    Err(Error::Gate { stage: stage.name.clone(), failed: report.failed.join("; ") })
+    let kept = out.with_extension("failed");
+    save(&policy, &kept, Dtype::F32, model)?;
+    Err(Error::Gate { stage: stage.name.clone(), failed: report.failed.join("; "), kept })
 }
 
 /// One update; returns the mean probability of what it taught.

@@ -46,7 +46,8 @@ fn rank(name: &str) -> usize {
 
 /// Whether a metric is a fraction from 0 to 1, to be written as a percentage.
 pub(crate) fn is_fraction(name: &str) -> bool {
-    matches!(name, "accuracy" | "format") || name.starts_with("tool_rate")
+    matches!(name, "accuracy" | "format")
+        || name.starts_with("tool_rate")
         || ["accuracy/", "end/", "zoom/"].iter().any(|prefix| name.starts_with(prefix))
         || (name.ends_with("_rate") && name != "update/learning_rate")
         || name.ends_with("_fraction")
@@ -101,8 +102,9 @@ mod tests {
 
     #[test]
     fn names_are_ordered_and_labelled() {
-        let table: EvalTable =
-            ["zzz", "reward/mean", "accuracy/read", "end/answered", "accuracy"].map(|name| (name.to_owned(), 0.0)).into();
+        let table: EvalTable = ["zzz", "reward/mean", "accuracy/read", "end/answered", "accuracy"]
+            .map(|name| (name.to_owned(), 0.0))
+            .into();
         assert_eq!(
             in_order([&table, &table].into_iter()),
             ["accuracy", "accuracy/read", "reward/mean", "end/answered", "zzz"]

@@ -97,13 +97,7 @@ fn add(x: &mut [f32], y: &[f32]) {
 }
 
 /// Rotates queries and keys, appends keys and values to the caches, and attends.
-fn attention(
-    model: &HostModel,
-    layer: usize,
-    qkv: &[f32],
-    angles: &angles::Angles,
-    runs: &mut [Run<'_>],
-) -> Vec<f32> {
+fn attention(model: &HostModel, layer: usize, qkv: &[f32], angles: &angles::Angles, runs: &mut [Run<'_>]) -> Vec<f32> {
     let config = &model.config;
     let (heads, kv, hd) = (config.heads, config.kv_heads, config.head_dim());
     let width = (heads + 2 * kv) * hd;
@@ -116,7 +110,8 @@ fn attention(
         rotary::cpu::forward(&mut y, &x, &angles.cos, &angles.sin, heads, heads * hd);
         y
     };
-    let (q, k, v) = (turned(part(0, heads), heads), turned(part(heads, heads + kv), kv), part(heads + kv, heads + 2 * kv));
+    let (q, k, v) =
+        (turned(part(0, heads), heads), turned(part(heads, heads + kv), kv), part(heads + kv, heads + 2 * kv));
     let mut out = vec![0.0; rows * heads * hd];
     let mut jobs = Vec::with_capacity(runs.len());
     let (mut row, mut rest) = (0, out.as_mut_slice());

@@ -12,7 +12,7 @@ mod vision;
 pub mod weights;
 pub mod windows;
 
-pub use batch::{Packed, SequenceImage, Sequence, Target};
+pub use batch::{Packed, Sequence, SequenceImage, Target};
 pub use model::Qwen;
 pub use positions::Positions;
 pub use trace::Trace;

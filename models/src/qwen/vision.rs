@@ -29,12 +29,7 @@ struct Geometry {
 
 impl<D: Kernels> Qwen<D> {
     /// Features of some images, `[image tokens, hidden]`, images one after the other, cells row by row.
-    pub fn vision<T: Tape<f32, D>>(
-        &self,
-        images: &[Arc<Patches>],
-        tape: T,
-        trace: &mut Trace,
-    ) -> Result<Matrix<D, T>> {
+    pub fn vision<T: Tape<f32, D>>(&self, images: &[Arc<Patches>], tape: T, trace: &mut Trace) -> Result<Matrix<D, T>> {
         let config = &self.config.vision;
         let unit = config.spatial_merge_size * config.spatial_merge_size;
         let geometry = self.geometry(images)?;
@@ -44,7 +39,8 @@ impl<D: Kernels> Qwen<D> {
         let x = self.device.try_tensor_from_vec(pixels, (cells * unit, config.patch_len()));
         let x = self.linear(x.map_err(device_error("pixels"))?.put_tape(tape), self.layout.patch_embed)?;
         trace.keep(|| "vision.patch_embed".into(), &x);
-        let order: Vec<usize> = geometry.windows.index.iter().flat_map(|&cell| cell * unit..(cell + 1) * unit).collect();
+        let order: Vec<usize> =
+            geometry.windows.index.iter().flat_map(|&cell| cell * unit..(cell + 1) * unit).collect();
         let mut x = D::gather_rows(x, &order).map_err(device_error("gather_rows"))?;
         for (i, block) in self.layout.blocks.iter().enumerate() {
             let full = config.fullatt_block_indexes.contains(&i);
