@@ -84,7 +84,7 @@ impl Progress for Told {
                 bar.set_position(step);
                 bar.set_message(format!("{}  taught {taught:.3}", stage.name));
             }
-            None if step % 50 == 0 => {
+            None if step.is_multiple_of(50) => {
                 self.line(&format!("{} {step}/{}  taught {taught:.3}", stage.name, stage.steps));
             }
             None => {}

@@ -228,11 +228,13 @@ fn episode_figures(
 
 /// The gates that figures do not pass.
 fn failures(gate: &Gate, figures: &BTreeMap<String, f64>) -> Vec<String> {
-    let value = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
+    // A figure that is not there, or not a number, passes no gate.
+    let holds = |name: &str, test: &dyn Fn(f64) -> bool| figures.get(name).is_some_and(|&value| test(value));
+    let told = |name: &str| figures.get(name).map_or("missing".to_owned(), |value| format!("{value:.3}"));
     let taught = gate.taught.iter().map(|(&task, &least)| (taught_name(task), least));
     let least = taught.chain(gate.at_least.iter().map(|(name, &least)| (name.clone(), least)));
-    let low = least.filter(|(name, least)| !(value(name) >= *least));
-    let low = low.map(|(name, least)| format!("{name} is {:.3}, wanted at least {least}", value(&name)));
-    let high = gate.at_most.iter().filter(|(name, most)| !(value(name) <= **most));
-    low.chain(high.map(|(name, most)| format!("{name} is {:.3}, wanted at most {most}", value(name)))).collect()
+    let low = least.filter(|(name, least)| !holds(name, &|value| value >= *least));
+    let low = low.map(|(name, least)| format!("{name} is {}, wanted at least {least}", told(&name)));
+    let high = gate.at_most.iter().filter(|(name, most)| !holds(name, &|value| value <= **most));
+    low.chain(high.map(|(name, most)| format!("{name} is {}, wanted at most {most}", told(name)))).collect()
 }

@@ -55,9 +55,11 @@ fn the_first_keeps_a_checkpoint_that_the_run_goes_on_from() {
 fn the_second_ends_it_at_once() {
     let place = Place::new();
     // A step of many rollouts: long enough that two signals fall into one.
-    let large = ["--set", "train.prompts_per_step=6", "--set", "train.group_size=400", "--set", "train.steps=9"];
+    let large = ["--set", "train.prompts_per_step=6", "--set", "train.group_size=2000", "--set", "train.steps=9"];
     let args = [&["train", "config.toml"], &large[..]].concat();
     let (mut child, rest) = start(&place, &args, "held out after 0");
+    // Past what comes between the evaluation and the step.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     interrupt(&child);
     std::thread::sleep(std::time::Duration::from_millis(100));
     interrupt(&child);

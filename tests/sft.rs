@@ -1,0 +1,80 @@
+//! `imagent sft` through the real binary: a tiny course, its gate, resuming, and refusals.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// The shipped course cut down to its last stage, on a model that is smaller still.
+fn course(dir: &Path, gate: &str) -> std::path::PathBuf {
+    let shipped = std::fs::read_to_string("configs/nano-base.toml").unwrap();
+    let head = &shipped[..shipped.find("[[stages]]").unwrap()];
+    let stage = format!(
+        "[nano]\nhidden_size = 32\nlayers = 1\nheads = 2\nintermediate_size = 32\nvision_hidden_size = 32\n\
+         vision_depth = 1\nvision_heads = 2\nvision_intermediate_size = 32\n\n[[stages]]\nname = \"all\"\nsteps = 2\n\
+         learning_rate = 1e-3\ntasks = {{ where = 1.0, corner = 1.0, calls = 1.0, sheet = 1.0, read = 1.0, zoom = 1.0, \
+         guess = 1.0, stray = 1.0, look_back = 1.0 }}\nworld = {{}}\ngate = {gate}\n"
+    );
+    let path = dir.join("course.toml");
+    std::fs::write(&path, format!("{head}\n{stage}").replace("batch = 32", "batch = 9")).unwrap();
+    path
+}
+
+fn sft(config: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_imagent")).arg("sft").arg(config).args(more).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_course_ends_in_a_model_that_can_be_sampled_and_is_the_same_again() {
+    let dir = TempDir::new().unwrap();
+    let config = course(dir.path(), "{ lessons = 2, taught = { zoom = 0.0 }, episodes = 2 }");
+    let run = |out: &str| {
+        let out = dir.path().join(out);
+        let done = sft(&config, &["--out", out.to_str().unwrap()]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        std::fs::read(out.join("model/model.safetensors")).unwrap()
+    };
+    assert_eq!(run("a"), run("b"));
+    let out = dir.path().join("a");
+    let again = sft(&config, &["--out", out.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("--resume"), "{}", stderr(&again));
+    let resumed = sft(&config, &["--resume", "--out", out.to_str().unwrap()]);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+}
+
+#[test]
+fn a_gate_that_does_not_hold_fails_the_run_and_keeps_the_model() {
+    let dir = TempDir::new().unwrap();
+    let config = course(dir.path(), "{ lessons = 2, taught = { zoom = 0.99 } }");
+    let out = dir.path().join("run");
+    let done = sft(&config, &["--out", out.to_str().unwrap()]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(stderr(&done).contains("taught/zoom"), "{}", stderr(&done));
+    assert!(out.join("checkpoints/01-all.failed/model.safetensors").is_file());
+    assert!(!out.join("model").exists());
+}
+
+#[test]
+fn bad_courses_are_refused_by_key() {
+    let dir = TempDir::new().unwrap();
+    let config = course(dir.path(), "{}");
+    for (set, named) in [
+        ("batch=0", "batch"),
+        ("stages.0.tasks={zom=1.0}", "zom"),
+        ("stages.0.learning_rate=-1.0", "learning_rate"),
+        ("stages.0.world.across=2.0", "across"),
+        ("labelweight=1.0", "labelweight"),
+    ] {
+        let done = sft(&config, &["--set", set, "--out", dir.path().join("x").to_str().unwrap()]);
+        assert_eq!(done.status.code(), Some(2), "{set}: {}", stderr(&done));
+        assert!(stderr(&done).contains(named), "{set}: {}", stderr(&done));
+        assert!(!dir.path().join("x").exists(), "{set} left a folder");
+    }
+}
