@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use imagent::sft::{Course, Progress, Stage, StageReport, run as run_course};
+use imagent_analysis::record::write_atomic;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{InputError, print};
@@ -41,10 +42,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             return Err(InputError(format!("{}: {problem}", config.display())).into());
         }
         Ok(_) => {}
-        Err(_) => {
-            std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-            std::fs::write(&config, &resolved).with_context(|| config.display().to_string())?;
-        }
+        Err(_) => write_atomic(&config, resolved.as_bytes())?,
     }
     let mut told = Told { bar: std::io::stderr().is_terminal().then(bar), log: dir.join("stages.jsonl") };
     let model = run_course(&course, &dir, &mut told)?;
