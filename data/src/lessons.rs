@@ -38,6 +38,8 @@ pub enum Task {
     Corner,
     /// Is asked for the digit of every object of every image and calls `zoom_in` for each, without seeing the crops.
     Calls,
+    /// Is asked which image has an object, for every object that is the only one of its name, and answers.
+    Which,
     /// Names the digits of a sheet full of them, each at its image cell: reading, many times an image.
     Sheet,
     /// Zooms into every object asked for as given, and reads the digit.
@@ -91,7 +93,8 @@ pub fn lesson(task: Task, config: &WorldConfig, seed: u64, index: u64) -> Lesson
     let turns = match task {
         Task::Where => vec![maker.tour(|object| vec![cell(object).to_string()])],
         Task::Corner => vec![maker.tour(|object| corner(object).map(|c| c.to_string()).to_vec())],
-        Task::Calls => vec![maker.calls()],
+        Task::Calls => maker.calls(),
+        Task::Which => maker.which(),
         Task::Sheet => maker.sheet(),
         Task::Read => maker.reads(),
         Task::Zoom => maker.zooms(),
@@ -150,7 +153,7 @@ impl Maker {
         self.made.scenes[image - 1].objects[object]
     }
 
-    /// Colour and image of each object, its cell and the corner of its box, at the cell of its centre.
+    /// Colour, shape and image of each object and the corner of its box, at the cell of its centre.
     fn label_objects(&mut self) {
         for (image, scene) in self.made.scenes.iter().enumerate() {
             for object in &scene.objects {
@@ -158,20 +161,17 @@ impl Maker {
                 let label =
                     |word: String| CellLabel { image: image + 1, at: (at(object.centre.0), at(object.centre.1)), word };
                 let [x, y] = corner(object).map(|edge| edge.to_string());
-                let words = [format!(" {}", object.colour.name()), format!("Picture {}: ", image + 1), x, y];
-                self.labels.extend(words.into_iter().map(label));
+                let words = [object.colour.name(), object.shape.name()].map(|word| format!(" {word}"));
+                let words = words.into_iter().chain([format!("Picture {}: ", image + 1), x, y]);
+                self.labels.extend(words.map(label));
             }
         }
     }
 
     /// All objects in random order, each named and followed by what `say` says of it.
     fn tour(&mut self, say: impl Fn(&Object) -> Vec<String>) -> Vec<Piece> {
-        let mut stops: Vec<(usize, Object)> = (self.made.scenes.iter().enumerate())
-            .flat_map(|(image, scene)| scene.objects.iter().map(move |object| (image + 1, *object)))
-            .collect();
-        stops.shuffle(&mut self.rng);
         let mut pieces = Vec::new();
-        for (image, object) in stops {
+        for (image, object) in self.stops() {
             let mut given = format!(" image {image} {}", object.colour.name());
             for word in say(&object) {
                 pieces.push(Piece { text: std::mem::replace(&mut given, " ".to_owned()), taught: false });
@@ -181,25 +181,50 @@ impl Maker {
         pieces
     }
 
-    /// A call for the object asked for, then the same for all others, each question in the form of a user's turn.
-    fn calls(&mut self) -> Vec<Piece> {
-        let mut stops: Vec<(usize, usize)> = (self.made.scenes.iter().enumerate())
-            .flat_map(|(image, scene)| (0..scene.objects.len()).map(move |object| (image + 1, object)))
-            .filter(|stop| Some(stop) != self.made.asked.first())
+    /// Every object of every image with the image's index, in random order.
+    fn stops(&mut self) -> Vec<(usize, Object)> {
+        let mut stops: Vec<(usize, Object)> = (self.made.scenes.iter().enumerate())
+            .flat_map(|(image, scene)| scene.objects.iter().map(move |object| (image + 1, *object)))
             .collect();
         stops.shuffle(&mut self.rng);
+        stops
+    }
+
+    /// A call for every object, each question in the form of a user's turn.
+    fn calls(&mut self) -> Vec<Vec<Piece>> {
+        let stops = self.stops().into_iter().map(|(image, object)| {
+            let [x, y] = corner(&object);
+            let question = format!("What digit is on the {} in image {image} ?", object.name());
+            (question, call(image, [x, y, x + BOX, y + BOX]))
+        });
+        self.dialogue(stops.collect())
+    }
+
+    /// The image of every object that is the only one of its colour and shape.
+    fn which(&mut self) -> Vec<Vec<Piece>> {
+        let stops = self.stops();
+        let alone = |object: &Object| stops.iter().filter(|(_, other)| other.name() == object.name()).count() == 1;
+        let stops = stops.iter().filter(|(_, object)| alone(object));
+        let stops = stops.map(|(image, object)| {
+            (format!("Which image contains the {} ?", object.name()), answer(&image.to_string()))
+        });
+        self.dialogue(stops.collect())
+    }
+
+    /// Questions with what to say to each: the first becomes the sample's, the others stand in the same turn, in the
+    /// form of users' turns.
+    fn dialogue(&mut self, exchanges: Vec<(String, Vec<Piece>)>) -> Vec<Vec<Piece>> {
         let mut pieces = Vec::new();
-        for (image, object) in self.made.asked.first().copied().into_iter().chain(stops) {
-            let object = self.object((image, object));
-            if !pieces.is_empty() {
-                let question = format!("What digit is on the {} in image {image} ?", object.name());
+        for (question, reply) in exchanges {
+            if pieces.is_empty() {
+                self.made.sample.question = question;
+            } else {
                 let text = format!("<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n");
                 pieces.push(Piece { text, taught: false });
             }
-            let [x, y] = corner(&object);
-            pieces.extend(call(image, [x, y, x + BOX, y + BOX]));
+            pieces.extend(reply);
         }
-        pieces
+        if pieces.is_empty() { Vec::new() } else { vec![pieces] }
     }
 
     /// Replaces the sample's images by one of the size as shown, full of digits on patches of colour.
