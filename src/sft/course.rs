@@ -42,10 +42,19 @@ pub struct StageReport {
     pub failed: Vec<String>,
 }
 
+/// Mean probabilities in the batch of an update; `None` where a batch has none of the kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Learnt {
+    /// Of the tokens that are taught.
+    pub taught: Option<f64>,
+    /// Of the words that label image cells.
+    pub labels: Option<f64>,
+}
+
 /// What a course tells while it runs.
 pub trait Progress {
-    /// After an update: mean probability of the taught tokens of its batch.
-    fn step(&mut self, stage: &Stage, step: u64, taught: f64);
+    /// After an update.
+    fn step(&mut self, stage: &Stage, step: u64, learnt: Learnt);
     /// After a stage, whether its gate holds or not.
     ///
     /// # Errors
@@ -111,8 +120,8 @@ fn run_stage(
     let seed = derive(course.seed, &[index as u64]);
     for step in 0..stage.steps {
         let lessons = step * course.batch..(step + 1) * course.batch;
-        let taught = update(course, stage, &mut policy, &demonstrator, seed, lessons)?;
-        progress.step(stage, step + 1, taught);
+        let learnt = update(course, stage, &mut policy, &demonstrator, seed, lessons)?;
+        progress.step(stage, step + 1, learnt);
     }
     let mut report = StageReport {
         stage: stage.name.clone(),
@@ -135,7 +144,7 @@ fn run_stage(
     Err(Error::Gate { stage: stage.name.clone(), failed: report.failed.join("; "), kept })
 }
 
-/// One update; returns the mean probability of what it taught.
+/// One update; returns the mean probabilities of what it taught.
 fn update(
     course: &Course,
     stage: &Stage,
@@ -143,7 +152,7 @@ fn update(
     demonstrator: &Demonstrator<'_>,
     seed: u64,
     lessons: Range<u64>,
-) -> Result<f64, Error> {
+) -> Result<Learnt, Error> {
     let make = |i| match draw(&stage.tasks, &stage.world, seed, i) {
         Some(lesson) => demonstrator.run(&lesson).map(Some),
         None => Ok(None),
@@ -154,30 +163,31 @@ fn update(
     let taught: Vec<bool> = (demonstrations.iter())
         .flat_map(|one| (0..one.taught.len() + one.labels.len()).map(|i| i < one.taught.len()))
         .collect();
-    let mut probability = 0.0;
+    let mut learnt = Learnt::default();
     policy.update_sequences(&sequences, 1.0, &mut |scores| {
-        let (loss, mean) = lesson_loss(scores, &taught, course.label_weight);
-        probability = mean;
-        loss
+        let mean = |kind: bool| mean_probability(scores.logprobs.iter().zip(&taught).filter(|(_, t)| **t == kind));
+        learnt = Learnt { taught: mean(true), labels: mean(false) };
+        lesson_loss(scores, &taught, course.label_weight)
     })?;
-    Ok(probability)
+    Ok(learnt)
 }
 
-/// Mean negative log-likelihood of what is taught, plus `label_weight` times that of labels; and the mean probability
-/// of what is taught.
-fn lesson_loss(scores: &TokenScores, taught: &[bool], label_weight: f64) -> (TokenLoss, f64) {
+fn mean_probability<'a>(tokens: impl Iterator<Item = (&'a f32, &'a bool)>) -> Option<f64> {
+    let probabilities: Vec<f64> = tokens.map(|(logprob, _)| f64::from(logprob.exp())).collect();
+    (!probabilities.is_empty()).then(|| probabilities.iter().sum::<f64>() / probabilities.len() as f64)
+}
+
+/// Mean negative log-likelihood of what is taught, plus `label_weight` times that of labels.
+fn lesson_loss(scores: &TokenScores, taught: &[bool], label_weight: f64) -> TokenLoss {
     let count = taught.iter().filter(|&&t| t).count().max(1) as f64;
     let labels = (taught.len() as f64 - count).max(1.0);
     let weight = |t: bool| if t { 1.0 / count } else { label_weight / labels };
-    let pairs = || scores.logprobs.iter().zip(taught);
-    let loss = TokenLoss {
-        value: pairs().map(|(&logprob, &t)| -f64::from(logprob) * weight(t)).sum(),
+    TokenLoss {
+        value: scores.logprobs.iter().zip(taught).map(|(&logprob, &t)| -f64::from(logprob) * weight(t)).sum(),
         d_logprobs: taught.iter().map(|&t| -weight(t) as f32).collect(),
         d_entropies: Vec::new(),
         metrics: BTreeMap::new(),
-    };
-    let mean = pairs().filter(|(_, t)| **t).map(|(logprob, _)| f64::from(logprob.exp())).sum::<f64>() / count;
-    (loss, mean)
+    }
 }
 
 /// Mean probability of taught tokens on held-out lessons, by task.
