@@ -8,6 +8,7 @@ pub mod config;
 mod engine;
 pub mod error;
 pub mod image_processor;
+pub mod lora;
 pub mod memory;
 pub mod nano;
 pub mod nano_tokenizer;

@@ -6,6 +6,8 @@ mod eval;
 mod forward;
 mod interrupt;
 mod loss;
+mod model;
+mod model_merge;
 mod plugins;
 mod progress;
 mod report;
@@ -40,6 +42,8 @@ enum Command {
     Rollout(rollout::Args),
     /// Make, check and describe dataset folders
     Data(data::Args),
+    /// Merge an adapter into its model
+    Model(model::Args),
     /// Write report.html of finished runs
     Report(report::Args),
     /// List all tools, rewards, masks and optimizers
@@ -59,6 +63,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Rollout(args) => rollout::run(args),
         Command::Data(args) => data::run(args),
+        Command::Model(args) => model::run(args),
         Command::Report(args) => report::run(args),
         Command::Plugins(args) => plugins::run(args),
         Command::Forward(args) => forward::run(args),
