@@ -104,6 +104,19 @@ fn lying_headers_are_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn scans_without_end_are_refused() {
+    let whole = file("progressive.jpg");
+    // The first scan again and again.
+    let marker = |from: usize, is: fn(u8) -> bool| {
+        (from..whole.len() - 1).find(|&at| whole[at] == 0xff && is(whole[at + 1])).unwrap()
+    };
+    let start = marker(2, |byte| byte == 0xda);
+    let end = marker(start + 2, |byte| byte != 0);
+    let bytes = [whole[..start].to_vec(), whole[start..end].repeat(600), whole[end..].to_vec()].concat();
+    assert_eq!(picture::decode(&bytes).unwrap_err().to_string(), "broken JPEG image: it has more than 500 scans");
+}
+
+#[test]
 fn what_is_not_read_is_named() {
     let say = |bytes: &[u8]| picture::decode(bytes).unwrap_err().to_string();
     assert_eq!(say(b""), "the file is empty");

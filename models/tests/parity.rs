@@ -12,7 +12,7 @@ use imagent_core::{TokenLoss, Weights};
 use imagent_models::image_processor::Patches;
 use imagent_models::qwen::windows::Windows;
 use imagent_models::qwen::{Packed, Sequence, Target, Trace};
-use support::{Case, Golden, cases, distance, parity, relative, whole};
+use support::{Case, Golden, cases, distance, relative, whole};
 
 /// What a pass gives: named stages, logits, log-probabilities and entropies of every row.
 struct Outputs {

@@ -38,6 +38,8 @@ pub(super) enum Problem {
 
 type Result<T> = std::result::Result<T, Problem>;
 
+/// Most scans of a file. Real ones have about ten; each may go over the whole picture and cost the file a few bytes.
+const MAX_SCANS: usize = 500;
 const NO_FRAME: Problem = Problem::Broken("it has no frame header before its pixels");
 
 /// Decodes a file.
@@ -55,6 +57,7 @@ fn read(data: &[u8]) -> Result<Decoded<'_>> {
     let mut frame: Option<Frame> = None;
     let mut colour = upsample::ColourHints::default();
     let mut exif = None;
+    let mut scans = 0;
     loop {
         match reader.next_segment()? {
             Segment::End => break,
@@ -73,6 +76,10 @@ fn read(data: &[u8]) -> Result<Decoded<'_>> {
             }
             Segment::Scan(body) => {
                 let frame = frame.as_mut().ok_or(NO_FRAME)?;
+                scans += 1;
+                if scans > MAX_SCANS {
+                    return Err(Problem::Broken("it has more than 500 scans"));
+                }
                 let used = scan::decode(frame, &tables, body, reader.rest())?;
                 reader.skip(used);
             }
