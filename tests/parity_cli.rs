@@ -122,6 +122,7 @@ fn pixels(golden: &Tensors, model: &Path, to: &Path) -> Option<PathBuf> {
     let (shape, values) = match golden.0.get("pixel_values") {
         Some(given) => given.clone(),
         None => {
+            golden.0.get("image.0.resized")?;
             let processor = ImageProcessor::open(model).unwrap();
             let resized = (0..).map_while(|i| golden.0.get(&format!("image.{i}.resized")));
             let picture = |(shape, bytes): &Tensor| {
