@@ -48,7 +48,10 @@ fn segment(messages: &[Json], folder: &Path, codec: &Codec) -> Result<Segment, S
         }
         for part in message["content"].as_array().into_iter().flatten() {
             if let Some(image) = image_path(part).map_err(at)? {
-                images.push(Arc::new(decode(&folder.join(image)).map_err(|error| at(error.to_string()))?));
+                let pixels = decode(&folder.join(image)).map_err(|error| at(error.to_string()))?;
+                let shown = codec.processor.shown_size(pixels.width(), pixels.height());
+                shown.map_err(|error| at(format!("{image}: {error}")))?;
+                images.push(Arc::new(pixels));
             }
         }
     }
