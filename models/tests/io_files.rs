@@ -14,6 +14,8 @@ mod config;
 mod image;
 #[path = "io_files/nano.rs"]
 mod nano;
+#[path = "io_files/qwen_tokenizer.rs"]
+mod qwen_tokenizer;
 #[path = "io_files/tokenizer.rs"]
 mod tokenizer;
 
