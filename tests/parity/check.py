@@ -274,12 +274,14 @@ EXACT = ("input_ids", "position_ids", "image_grid_thw", "vision.window_index", "
 DISTRIBUTIONS = ("logits", "logprobs", "entropy")
 
 
-def compare(theirs, ours, grads, noise):
-    """Largest difference in units of each kind, and the kinds that are beyond their bound."""
+def compare(theirs, ours, grads, noise, whole=False):
+    """Largest difference of each kind, and the kinds that are beyond their bound; `whole`: every name must be in ours."""
     worst = dict(ids=0, resized=0, stages=0.0, logits=0.0, attn=0.0, grads=0.0)
     batch = theirs["input_ids"].ndim == 2
     for name in theirs:
         if name in ("attention_mask", "pixel_values") or not (name in ours or name.endswith("resized_pil_hfirst")):
+            if whole and name not in ours:
+                worst["ids"] = f"{name} is missing"
             continue
         if name.endswith(".resized"):
             continue
@@ -303,9 +305,8 @@ def compare(theirs, ours, grads, noise):
         elif name.startswith(("vision.block", "vision.patch", "hidden.", "image_embeds", "inputs_embeds")):
             worst["stages"] = max(worst["stages"], difference / float(np.abs(b).max()))
     for name, b in grads.items():
-        if f"grad.{name}" in ours:
-            error = np.linalg.norm(ours[f"grad.{name}"].astype(np.float64) - b) / np.linalg.norm(b)
-            worst["grads"] = max(worst["grads"], float(error))
+        error = np.linalg.norm(ours[f"grad.{name}"].astype(np.float64) - b) / np.linalg.norm(b)
+        worst["grads"] = max(worst["grads"], float(error))
     bounds = dict(ids=0, resized=0, stages=2e-4, logits=max(2e-4, 4 * noise), attn=1e-4, grads=1e-3)
     beyond = [kind for kind, bound in bounds.items() if isinstance(worst[kind], str) or worst[kind] > bound]
     return worst, beyond
@@ -339,7 +340,8 @@ def main():
     def add(name, worst, beyond, label):
         failed.extend(f"{label}: {kind} {worst[kind]}" for kind in beyond)
         old = rows.setdefault(name, worst)
-        rows[name] = {kind: worst[kind] if isinstance(worst[kind], str) else max(old[kind], worst[kind]) for kind in worst}
+        words = lambda kind: next((value for value in (worst[kind], old[kind]) if isinstance(value, str)), None)
+        rows[name] = {kind: words(kind) or max(old[kind], worst[kind]) for kind in worst}
 
     if args.folder:
         for folder in sorted(path.parent for path in args.folder.glob("*/golden.safetensors")):
@@ -361,12 +363,13 @@ def main():
                     write_json(folder / "messages.json", chats if len(chats) > 1 else chats[0])
                     theirs, grads, noise = golden(folder, case, chats)
                     ours = run(args.binary, folder, theirs, case, folder / "checkpoint")
-                    add(name, *compare(theirs, ours, grads, noise), f"seed {seed}, {name}")
+                    add(name, *compare(theirs, ours, grads, noise, whole=True), f"seed {seed}, {name}")
                     print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
     kinds = ["ids", "resized", "stages", "logits", "attn", "grads"]
     print("| case | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds))
     for name, worst in rows.items():
-        shown = [str(worst[k]) if isinstance(worst[k], str) else f"{worst[k]:.1e}" if worst[k] else "0" for k in kinds]
+        none = lambda kind: "–" if kind in ("attn", "grads") else "0"
+        shown = [str(worst[k]) if isinstance(worst[k], str) else f"{worst[k]:.1e}" if worst[k] else none(k) for k in kinds]
         print(f"| {name} | " + " | ".join(shown) + " |")
     for line in failed:
         print("beyond its bound:", line)
