@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::codec::Codec;
+use crate::config::Dtype;
 use crate::engine::{HostModel, Request, run};
 use crate::error::{ModelError, Result};
 use crate::image_processor::Patches;
@@ -38,6 +39,9 @@ impl Default for PassLimits {
         Self { max_rows: 16_384, max_images: 256 }
     }
 }
+
+/// Patches that go through the vision tower at once while sampling; a larger image goes alone.
+const TOWER_PATCHES: usize = 16_384;
 
 /// Patches of images that were seen lately, by allocation; holding the image keeps its address its own.
 type PatchCache = HashMap<usize, (Arc<RgbImage>, Arc<Patches>)>;
@@ -76,10 +80,25 @@ impl<D: Kernels> QwenPolicy<D> {
         Self::new(Qwen::open(dir, device, never)?, codec, optimizer)
     }
 
+    /// Opens a checkpoint folder for rollouts and scores, see [`Qwen::open_for_inference`]: without an optimiser's state, and
+    /// updates are refused.
+    ///
+    /// # Errors
+    /// Names the file, tensor or setting that is wrong.
+    pub fn open_for_inference(dir: &Path, device: D, dtype: Option<Dtype>) -> Result<Self> {
+        let codec = Codec::open(dir)?;
+        let config = crate::config::Config::open(dir)?;
+        let never: Vec<usize> =
+            codec.tokenizer.never_sampled(config.text.vocab_size).into_iter().map(|id| id as usize).collect();
+        let model = Qwen::open_for_inference(dir, device, never, dtype)?;
+        Self::new(model, codec, AdamWConfig::default())
+    }
+
     /// A policy from its parts.
     pub fn new(model: Qwen<D>, codec: Codec, optimizer: AdamWConfig) -> Result<Self> {
         optimizer.validate()?;
-        let optimizer = AdamW::new(optimizer, model.weights.entries().iter().map(|entry| entry.len()));
+        let trained = if model.weights.can_train() { model.weights.entries() } else { &[] };
+        let optimizer = AdamW::new(optimizer, trained.iter().map(|entry| entry.len()));
         Ok(Self {
             model,
             optimizer,
@@ -121,6 +140,9 @@ impl<D: Kernels> QwenPolicy<D> {
         temperature: f32,
         loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
     ) -> std::result::Result<UpdateReport, PolicyError> {
+        if !self.model.weights.can_train() {
+            return Err(policy_error(ModelError::InferenceOnly));
+        }
         let parts = self.split(sequences);
         let (loss, gradients) = if parts.len() == 1 {
             self.one_pass(sequences, temperature, loss)?
@@ -283,7 +305,7 @@ impl<D: Kernels> QwenPolicy<D> {
     }
 
     /// Features of every image of some segments; an image that stands in several is computed once.
-    fn features(&self, segments: &[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>> {
+    fn features(&self, tower: &Qwen<D>, segments: &[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>> {
         let mut distinct: Vec<Arc<RgbImage>> = Vec::new();
         let mut place = HashMap::new();
         for image in segments.iter().flat_map(|segment| &segment.images) {
@@ -295,25 +317,23 @@ impl<D: Kernels> QwenPolicy<D> {
         let mut rows = Vec::with_capacity(distinct.len());
         for chunk in distinct.chunks(self.limits.max_images.max(1)) {
             let patches = self.patches_of(chunk)?;
-            rows.extend(self.feature_rows(&patches)?);
+            // Large images go through the tower alone, small ones together.
+            let mut rest = patches.as_slice();
+            while !rest.is_empty() {
+                let mut all = 0;
+                let fits = |image: &&Arc<Patches>| {
+                    all += image.grid.patches();
+                    all <= TOWER_PATCHES
+                };
+                let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+                rows.extend(feature_rows(tower, some)?);
+                rest = others;
+            }
         }
         let of = |segment: &&Segment| {
             segment.images.iter().map(|image| Arc::clone(&rows[place[&Arc::as_ptr(&image.pixels)]])).collect()
         };
         Ok(segments.iter().map(of).collect())
-    }
-
-    /// What the tower makes of each image, `[image tokens, hidden]`.
-    fn feature_rows(&self, patches: &[Arc<Patches>]) -> Result<Vec<Arc<Vec<f32>>>> {
-        let out = self.model.vision(patches, NoneTape, &mut Trace::off())?.as_vec();
-        let (d, merge) = (self.model.config.text.hidden_size, self.model.config.vision.spatial_merge_size);
-        let mut at = 0;
-        let rows = patches.iter().map(|image| {
-            let start = at;
-            at += image.grid.tokens(merge) * d;
-            Arc::new(out[start..at].to_vec())
-        });
-        Ok(rows.collect())
     }
 
     /// The likeliest `count` tokens after `prompt`, by the decode engine: no token is left out, none ends the text.
@@ -329,7 +349,7 @@ impl<D: Kernels> QwenPolicy<D> {
         if count == 0 {
             return Ok(out);
         }
-        let host = HostModel::new(&self.model).map_err(policy_error)?;
+        let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());
         let prompt = PolicyPrompt {
             prompt: Arc::new(prompt),
             key: imagent_core::Key(0),
@@ -342,14 +362,15 @@ impl<D: Kernels> QwenPolicy<D> {
             sampling: &Sampling::greedy(),
             never_sampled: &[],
             end_tokens: &[],
+            text: &|_| String::new(),
             prefill_rows: self.limits.max_rows,
             stopped: &|| self.stop.load(Ordering::Relaxed),
         };
         let mut features = |segments: &[&Segment]| match patches {
             Some(patches) if !patches.is_empty() => {
-                self.feature_rows(patches).map(|rows| vec![rows]).map_err(policy_error)
+                feature_rows(&tower, patches).map(|rows| vec![rows]).map_err(policy_error)
             }
-            _ => self.features(segments).map_err(policy_error),
+            _ => self.features(&tower, segments).map_err(policy_error),
         };
         run(&request, &mut features, &mut |_, turn| {
             out = turn;
@@ -370,7 +391,8 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
         sampling: &Sampling,
         on_turn: &mut dyn FnMut(usize, SampledTurn) -> std::result::Result<Next, PolicyError>,
     ) -> std::result::Result<(), PolicyError> {
-        let host = HostModel::new(&self.model).map_err(policy_error)?;
+        let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());
+        let tokenizer = &self.codec.tokenizer;
         let end_tokens = [&[self.codec.tokenizer.special().im_end], self.model.config.tokens.eos.as_slice()].concat();
         let request = Request {
             model: &host,
@@ -378,10 +400,11 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
             sampling,
             never_sampled: &self.model.never_sampled,
             end_tokens: &end_tokens,
+            text: &|ids| tokenizer.decode(ids, false).unwrap_or_default(),
             prefill_rows: self.limits.max_rows,
             stopped: &|| self.stop.load(Ordering::Relaxed),
         };
-        run(&request, &mut |segments| self.features(segments).map_err(policy_error), on_turn)
+        run(&request, &mut |segments| self.features(&tower, segments).map_err(policy_error), on_turn)
     }
 
     fn score(
@@ -403,6 +426,19 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
         let sequences: Vec<Sequence<'_>> = rows.iter().map(sequence).collect();
         self.update_sequences(&sequences, temperature, loss)
     }
+}
+
+/// What the tower makes of each image, `[image tokens, hidden]`.
+fn feature_rows<D: Kernels>(tower: &Qwen<D>, patches: &[Arc<Patches>]) -> Result<Vec<Arc<Vec<f32>>>> {
+    let out = tower.vision(patches, NoneTape, &mut Trace::off())?.as_vec();
+    let (d, merge) = (tower.config.text.hidden_size, tower.config.vision.spatial_merge_size);
+    let mut at = 0;
+    let rows = patches.iter().map(|image| {
+        let start = at;
+        at += image.grid.tokens(merge) * d;
+        Arc::new(out[start..at].to_vec())
+    });
+    Ok(rows.collect())
 }
 
 /// A row of the core's as a sequence of ours.

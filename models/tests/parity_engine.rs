@@ -166,8 +166,8 @@ fn sampled_logprobs_are_those_of_scoring() {
         let plans = groups(&policy, &[2, 5, 3, 4, 1]);
         let settings = [
             (Sampling::default(), 1.0),
-            (Sampling { temperature: 0.7, top_k: 0, top_p: 0.9 }, 0.7),
-            (Sampling { temperature: 1.3, top_k: 20, top_p: 1.0 }, 1.3),
+            (Sampling { temperature: 0.7, top_p: 0.9, ..Sampling::default() }, 0.7),
+            (Sampling { temperature: 1.3, top_k: 20, ..Sampling::default() }, 1.3),
             (Sampling::greedy(), 1.0),
         ];
         for (sampling, temperature) in settings {

@@ -7,6 +7,8 @@ use dfdx::prelude::Cpu;
 use imagent_core::{Sample, SampleError, SampleSource};
 use imagent_data::{Folder, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
+use imagent_models::config::Dtype;
+use imagent_models::error::ModelError;
 use imagent_models::policy::QwenPolicy;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -41,13 +43,25 @@ pub struct Model {
 /// # Errors
 /// Names the file, tensor or setting that is wrong.
 pub fn open_model(model: &ModelConfig, adamw: &AdamWConfig) -> Result<Model, Error> {
+    open(model, |dir| QwenPolicy::open(dir, Cpu::default(), adamw.clone()))
+}
+
+/// The same, to sample from and not to train: weights stay in the files' own type, or are held in `dtype`.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn open_model_for_inference(model: &ModelConfig, dtype: Option<Dtype>) -> Result<Model, Error> {
+    open(model, |dir| QwenPolicy::open_for_inference(dir, Cpu::default(), dtype))
+}
+
+fn open(model: &ModelConfig, read: impl FnOnce(&Path) -> Result<QwenPolicy<Cpu>, ModelError>) -> Result<Model, Error> {
     let keep = if model.path == "nano" { Some(nano_base()?) } else { None };
     let dir = keep.as_ref().map_or_else(|| PathBuf::from(&model.path), |temporary| temporary.path().to_owned());
     if !dir.is_dir() {
         return Err(Error::NoModel { path: dir });
     }
     let policy = match model.device {
-        Device::Cpu => QwenPolicy::open(&dir, Cpu::default(), adamw.clone()).map_err(Error::OpenModel)?,
+        Device::Cpu => read(&dir).map_err(Error::OpenModel)?,
     };
     Ok(Model { policy, dir, keep })
 }
@@ -128,7 +142,26 @@ impl Config {
         source: Box<dyn SampleSource>,
         held_out: Option<Box<dyn SampleSource>>,
     ) -> Result<Parts, Error> {
-        let Model { mut policy, dir, keep } = open_model(&self.model, &self.adamw)?;
+        let model = open_model(&self.model, &self.adamw)?;
+        Ok(self.assemble(model, source, held_out))
+    }
+
+    /// The same to evaluate only; the model as [`open_model_for_inference`] has it.
+    ///
+    /// # Errors
+    /// As [`Config::build`].
+    pub fn build_for_inference(
+        self,
+        source: Box<dyn SampleSource>,
+        held_out: Option<Box<dyn SampleSource>>,
+        dtype: Option<Dtype>,
+    ) -> Result<Parts, Error> {
+        let model = open_model_for_inference(&self.model, dtype)?;
+        Ok(self.assemble(model, source, held_out))
+    }
+
+    fn assemble(self, model: Model, source: Box<dyn SampleSource>, held_out: Option<Box<dyn SampleSource>>) -> Parts {
+        let Model { mut policy, dir, keep } = model;
         policy.limits.max_rows = self.train.max_rows;
         let settings = self.settings();
         let experiment = Experiment {
@@ -142,6 +175,6 @@ impl Config {
             settings,
             eval_sampling: self.train.eval_sampling,
         };
-        Ok(Parts { experiment, model_dir: dir, keep })
+        Parts { experiment, model_dir: dir, keep }
     }
 }

@@ -1,7 +1,7 @@
 //! Qwen2.5-VL on dfdx: parameters, vision tower, language model and what is packed into one pass.
 
 pub mod batch;
-mod layout;
+pub(crate) mod layout;
 pub mod model;
 pub mod positions;
 pub mod probe;

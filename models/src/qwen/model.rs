@@ -7,11 +7,11 @@ use dfdx::prelude::*;
 
 use super::batch::{Packed, Sequence};
 use super::layout::{Layout, Linear};
-use super::weights::{Weights, device_error};
+use super::weights::{MatrixId, Param, Weights, device_error};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
-use crate::error::Result;
-use crate::ops::{Kernels, Matrix};
+use crate::config::{Config, Dtype};
+use crate::error::{ModelError, Result};
+use crate::ops::{Kernels, Matrix, Vector};
 
 /// Qwen2.5-VL on device `D`.
 #[derive(Clone, Debug)]
@@ -25,13 +25,15 @@ pub struct Qwen<D: Kernels> {
     /// Tokens that the policy may never draw: image tokens, vision marks, rows beyond the tokenizer.
     pub never_sampled: Arc<Vec<usize>>,
     pub(crate) layout: Layout,
+    /// Whether passes without a tape use the products of inference; see [`Qwen::for_rollouts`].
+    pub(crate) rollouts: bool,
 }
 
 impl<D: Kernels> Qwen<D> {
     /// A model from its weights.
     pub fn new(config: Config, device: D, weights: Weights<D>, never_sampled: Vec<usize>) -> Result<Self> {
         let layout = Layout::new(&config, &weights)?;
-        Ok(Self { config, device, weights, never_sampled: Arc::new(never_sampled), layout })
+        Ok(Self { config, device, weights, never_sampled: Arc::new(never_sampled), layout, rollouts: false })
     }
 
     /// Reads a checkpoint folder in Hugging Face's layout.
@@ -41,14 +43,47 @@ impl<D: Kernels> Qwen<D> {
         Self::new(config, device, weights, never_sampled)
     }
 
+    /// Opens a checkpoint folder to be sampled from and looked into, not trained: matrices stay in the files, mapped into
+    /// memory, in their own type, or are held once in `dtype`. Sums are f32 in every case.
+    pub fn open_for_inference(dir: &Path, device: D, never_sampled: Vec<usize>, dtype: Option<Dtype>) -> Result<Self> {
+        let config = Config::open(dir)?;
+        let weights = Weights::for_inference(&config, &device, &Checkpoint::open(dir)?, dtype)?;
+        Self::new(config, device, weights, never_sampled)
+    }
+
+    /// The same weights, for passes without a tape that must have the bits of [`Qwen::open_for_inference`]: a rollout is the
+    /// same whether its weights are being trained or not.
+    #[must_use]
+    pub fn for_rollouts(&self) -> Self {
+        Self { rollouts: true, ..self.clone() }
+    }
+
     /// Packs sequences for one pass.
     pub fn pack(&self, sequences: &[Sequence<'_>]) -> Result<Packed> {
         Packed::new(sequences)
     }
 
     pub(crate) fn linear<T: Tape<f32, D>>(&self, x: Matrix<D, T>, layer: Linear) -> Result<Matrix<D, T>> {
-        let bias = layer.bias.map(|id| self.weights.vector(id));
-        D::linear(x, self.weights.matrix(layer.weight), bias).map_err(device_error("linear"))
+        self.product(x, layer.weight, layer.bias.map(|id| self.weights.vector(id)))
+    }
+
+    /// `x wᵀ + b`: on the tape with weights that can be trained, else with the weights as they are stored.
+    pub(crate) fn product<T: Tape<f32, D>>(
+        &self,
+        x: Matrix<D, T>,
+        weight: MatrixId,
+        bias: Option<&Vector<D>>,
+    ) -> Result<Matrix<D, T>> {
+        let weight = self.weights.matrix(weight);
+        match weight {
+            Param::Tensor(w) if T::OWNS_TAPE || !self.rollouts => D::linear(x, w, bias).map_err(device_error("linear")),
+            _ if T::OWNS_TAPE => Err(ModelError::InferenceOnly),
+            _ => {
+                let (x, tape) = x.split_tape();
+                let y = D::product(x, weight.lend().elements(), weight.rows(), bias);
+                Ok(y.map_err(device_error("product"))?.put_tape(tape))
+            }
+        }
     }
 
     /// `down(silu(gate(x)) · up(x))`.

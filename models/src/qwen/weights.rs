@@ -2,10 +2,10 @@
 
 use dfdx::prelude::*;
 
-use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::checkpoint::{Checkpoint, Stored};
+use crate::config::{Config, Dtype};
 use crate::error::{ModelError, Result};
-use crate::ops::Kernels;
+use crate::ops::{Kernels, Lent};
 
 /// A matrix `[out, in]` on device `D`.
 pub type Matrix<D> = Tensor<(usize, usize), f32, D>;
@@ -52,11 +52,39 @@ impl Entry {
     }
 }
 
-/// All parameters of a model.
+/// A matrix parameter.
+#[derive(Clone, Debug)]
+pub(crate) enum Param<D: Kernels> {
+    /// On the device, in f32: can be trained.
+    Tensor(Matrix<D>),
+    /// As in the checkpoint, `[rows, ..]`: for inference.
+    Stored(Stored, usize),
+}
+
+impl<D: Kernels> Param<D> {
+    /// Its elements on the host, row after row.
+    pub(crate) fn lend(&self) -> Lent<'_> {
+        match self {
+            Self::Tensor(matrix) => D::lend(matrix),
+            Self::Stored(stored, _) => Lent::Here(stored.elements()),
+        }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Tensor(matrix) => matrix.shape().0,
+            Self::Stored(_, rows) => *rows,
+        }
+    }
+}
+
+/// All parameters of a model: matrices to train are tensors of the device, those for inference are left as the
+/// checkpoint stores them. Vectors are tensors in both cases.
 #[derive(Clone, Debug)]
 pub struct Weights<D: Kernels> {
     entries: Vec<Entry>,
-    matrices: Vec<Matrix<D>>,
+    matrices: Vec<Param<D>>,
     vectors: Vec<Vector<D>>,
 }
 
@@ -77,12 +105,37 @@ impl<D: Kernels> Weights<D> {
             } else {
                 let flat = (shape[0], shape[1..].iter().product());
                 let matrix = device.try_tensor_from_vec(data, flat).map_err(device_error("load"))?;
-                weights.matrices.push(matrix);
+                weights.matrices.push(Param::Tensor(matrix));
                 Place::Matrix(weights.matrices.len() - 1)
             };
             weights.entries.push(Entry { name, shape, place });
         }
         Ok(weights)
+    }
+
+    /// Takes every parameter from a checkpoint for inference: matrices stay where they are, in the checkpoint's own
+    /// type, or are held once in `dtype`.
+    pub fn for_inference(config: &Config, device: &D, checkpoint: &Checkpoint, dtype: Option<Dtype>) -> Result<Self> {
+        checkpoint.check(config)?;
+        let mut weights = Self { entries: Vec::new(), matrices: Vec::new(), vectors: Vec::new() };
+        for (name, shape) in crate::checkpoint::names(config) {
+            let place = if shape.len() == 1 {
+                let values = checkpoint.tensor_shaped(&name, &shape)?;
+                let vector = device.try_tensor_from_vec(values, (shape[0],)).map_err(device_error("load"))?;
+                weights.vectors.push(vector);
+                Place::Vector(weights.vectors.len() - 1)
+            } else {
+                weights.matrices.push(Param::Stored(checkpoint.stored(&name, dtype)?, shape[0]));
+                Place::Matrix(weights.matrices.len() - 1)
+            };
+            weights.entries.push(Entry { name, shape, place });
+        }
+        Ok(weights)
+    }
+
+    /// Whether every matrix is a tensor that gradients can reach.
+    pub fn can_train(&self) -> bool {
+        self.matrices.iter().all(|matrix| matches!(matrix, Param::Tensor(_)))
     }
 
     /// Reads every parameter from a checkpoint.
@@ -100,7 +153,10 @@ impl<D: Kernels> Weights<D> {
     pub fn values(&self, index: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.entries[index].len()];
         match self.entries[index].place {
-            Place::Matrix(i) => self.matrices[i].copy_into(&mut out),
+            Place::Matrix(i) => match &self.matrices[i] {
+                Param::Tensor(matrix) => matrix.copy_into(&mut out),
+                Param::Stored(stored, _) => stored.elements().widen_into(0, &mut out),
+            },
             Place::Vector(i) => self.vectors[i].copy_into(&mut out),
         }
         out
@@ -109,7 +165,10 @@ impl<D: Kernels> Weights<D> {
     /// Overwrites parameter `index`.
     pub fn set(&mut self, index: usize, values: &[f32]) {
         match self.entries[index].place {
-            Place::Matrix(i) => self.matrices[i].copy_from(values),
+            Place::Matrix(i) => match &mut self.matrices[i] {
+                Param::Tensor(matrix) => matrix.copy_from(values),
+                Param::Stored(stored, _) => *stored = Stored::held(values.to_vec(), Dtype::F32),
+            },
             Place::Vector(i) => self.vectors[i].copy_from(values),
         }
     }
@@ -118,8 +177,9 @@ impl<D: Kernels> Weights<D> {
     pub fn gradient(&self, index: usize, gradients: &mut Gradients<f32, D>) -> Result<Vec<f32>> {
         let grad = match self.entries[index].place {
             Place::Matrix(i) => {
-                gradients.try_alloc_for(&self.matrices[i]).map_err(device_error("gradient"))?;
-                gradients.get(&self.matrices[i]).as_vec()
+                let Param::Tensor(matrix) = &self.matrices[i] else { return Err(ModelError::InferenceOnly) };
+                gradients.try_alloc_for(matrix).map_err(device_error("gradient"))?;
+                gradients.get(matrix).as_vec()
             }
             Place::Vector(i) => {
                 gradients.try_alloc_for(&self.vectors[i]).map_err(device_error("gradient"))?;
@@ -149,7 +209,7 @@ impl<D: Kernels> Weights<D> {
         }
     }
 
-    pub(crate) fn matrix(&self, id: MatrixId) -> &Matrix<D> {
+    pub(crate) fn matrix(&self, id: MatrixId) -> &Param<D> {
         &self.matrices[id.0]
     }
 
