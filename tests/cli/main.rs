@@ -7,3 +7,4 @@ mod harness;
 mod interrupt;
 mod runs;
 mod settings;
+mod weights;

@@ -17,6 +17,7 @@ mod tests;
 mod tiles;
 
 use dfdx::prelude::*;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -44,7 +45,7 @@ pub enum Elements<'a> {
     F16(&'a [f16]),
 }
 
-impl Elements<'_> {
+impl<'a> Elements<'a> {
     /// How many.
     pub fn len(&self) -> usize {
         match self {
@@ -57,6 +58,15 @@ impl Elements<'_> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The memory they take.
+    pub fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::Bf16(values) => bytemuck::cast_slice(values.reinterpret_cast()),
+            Self::F16(values) => bytemuck::cast_slice(values.reinterpret_cast()),
+        }
     }
 
     /// Writes those from `start` on to `out`, as f32.
