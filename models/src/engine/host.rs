@@ -31,9 +31,7 @@ impl HostLinear<'_> {
         let parts: Vec<Part<'_>> = (self.0.iter())
             .map(|part| Part { weight: part.weight.elements(), bias: part.bias.as_deref(), outputs: part.outputs })
             .collect();
-        if rows > 0 {
-            product::forward(&mut y, x, &parts, x.len() / rows);
-        }
+        product::forward(&mut y, x, &parts, x.len().checked_div(rows).unwrap_or(0));
         y
     }
 }
