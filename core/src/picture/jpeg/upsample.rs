@@ -50,7 +50,7 @@ enum Stretch {
 impl Stretch {
     fn of(component: &Component, most: (usize, usize)) -> Result<Self> {
         let (x, y) = component.sampling;
-        if most.0 % x != 0 || most.1 % y != 0 {
+        if !most.0.is_multiple_of(x) || !most.1.is_multiple_of(y) {
             return Err(Problem::Unsupported("sampling by fractions"));
         }
         let wide = component.width > 2;
@@ -70,7 +70,7 @@ impl Stretch {
         // The row that y lies in, and the one that it is next to.
         let pair = |y: usize| {
             let near = (y / 2).min(component.height - 1);
-            let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(component.height - 1) };
+            let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(component.height - 1) };
             line(near).iter().zip(line(far)).map(|(&a, &b)| 3 * u16::from(a) + u16::from(b))
         };
         match self {
@@ -81,7 +81,7 @@ impl Stretch {
                 }
             }
             Self::Y => {
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 out.iter_mut().zip(pair(y)).for_each(|(out, sum)| *out = ((sum + bias) >> 2) as u8);
             }
             Self::X => {
