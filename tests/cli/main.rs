@@ -8,3 +8,4 @@ mod interrupt;
 mod lora;
 mod runs;
 mod settings;
+mod weights;

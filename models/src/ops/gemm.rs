@@ -80,6 +80,12 @@ impl<'a> Mat<'a> {
         &self.data[i * self.row_stride..][..self.cols]
     }
 
+    /// The elements from the first on, and how far rows are apart, where rows lie together in memory.
+    pub(crate) fn lying_rows(&self) -> (&'a [f32], usize) {
+        assert!(self.col_stride == 1, "columns lie together");
+        (self.data, self.row_stride)
+    }
+
     fn cols(self, start: usize, count: usize) -> Self {
         self.t().rows(start, count).t()
     }
@@ -134,6 +140,16 @@ impl<'a> MatMut<'a> {
             row_stride: self.row_stride,
             slice: PhantomData,
         }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn row_count(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns there are.
+    pub(crate) fn col_count(&self) -> usize {
+        self.cols
     }
 
     /// Row `i`.
