@@ -71,6 +71,7 @@ impl<D: Kernels> QwenPolicy<D> {
     pub fn open(dir: &Path, device: D, optimizer: AdamWConfig) -> Result<Self> {
         let codec = Codec::open(dir)?;
         let config = crate::config::Config::open(dir)?;
+        codec.check(&config, dir)?;
         let never: Vec<usize> =
             codec.tokenizer.never_sampled(config.text.vocab_size).into_iter().map(|id| id as usize).collect();
         Self::new(Qwen::open(dir, device, never)?, codec, optimizer)

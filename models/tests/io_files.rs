@@ -14,6 +14,10 @@ mod config;
 mod image;
 #[path = "io_files/nano.rs"]
 mod nano;
+#[path = "io_files/faults.rs"]
+mod faults;
+#[path = "io_files/random.rs"]
+mod random;
 #[path = "io_files/tokenizer.rs"]
 mod tokenizer;
 

@@ -6,6 +6,7 @@ mod eval;
 mod forward;
 mod interrupt;
 mod loss;
+mod model;
 mod plugins;
 mod progress;
 mod report;
@@ -42,6 +43,8 @@ enum Command {
     Data(data::Args),
     /// Write report.html of finished runs
     Report(report::Args),
+    /// Make a random checkpoint; tell what is in a model and what it needs
+    Model(model::Args),
     /// List all tools, rewards, masks and optimizers
     Plugins(plugins::Args),
     /// Run one forward pass and write its tensors, for checking by others
@@ -60,6 +63,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Rollout(args) => rollout::run(args),
         Command::Data(args) => data::run(args),
         Command::Report(args) => report::run(args),
+        Command::Model(args) => model::run(args),
         Command::Plugins(args) => plugins::run(args),
         Command::Forward(args) => forward::run(args),
         Command::Loss(args) => loss::run(args),

@@ -15,6 +15,7 @@ use super::validated::{Config, DatasetConfig, ModelConfig};
 use crate::assets;
 use crate::error::Error;
 use crate::experiment::{DynExperiment, Experiment};
+use crate::hub::{self, Need};
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,16 +37,16 @@ pub struct Model {
     pub keep: Option<TempDir>,
 }
 
-/// Opens a checkpoint folder, or `nano`.
+/// Opens a checkpoint folder, a model of the hub, or `nano`.
 ///
 /// # Errors
 /// Names the file, tensor or setting that is wrong.
 pub fn open_model(model: &ModelConfig, adamw: &AdamWConfig) -> Result<Model, Error> {
     let keep = if model.path == "nano" { Some(nano_base()?) } else { None };
-    let dir = keep.as_ref().map_or_else(|| PathBuf::from(&model.path), |temporary| temporary.path().to_owned());
-    if !dir.is_dir() {
-        return Err(Error::NoModel { path: dir });
-    }
+    let dir = match &keep {
+        Some(temporary) => temporary.path().to_owned(),
+        None => hub::locate(&model.path, Need::Everything)?.dir,
+    };
     let policy = match model.device {
         Device::Cpu => QwenPolicy::open(&dir, Cpu::default(), adamw.clone()).map_err(Error::OpenModel)?,
     };
