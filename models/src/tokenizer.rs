@@ -128,7 +128,11 @@ impl Tokenizer {
         }
         if self.size > config.text.vocab_size {
             let rows = config.text.vocab_size;
-            return wrong("vocab", format!("ids below {rows}, the vocab_size of config.json"), (self.size - 1).to_string());
+            return wrong(
+                "vocab",
+                format!("ids below {rows}, the vocab_size of config.json"),
+                (self.size - 1).to_string(),
+            );
         }
         Ok(())
     }

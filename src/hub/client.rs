@@ -100,9 +100,8 @@ impl Client {
         let request = self.repo.info_request().query("blobs", "true").timeout(3 * self.timeout);
         let url = request.url().to_owned();
         let response = request.call().map_err(|error| self.refused(&url, error))?;
-        let description: Description = response
-            .into_json()
-            .map_err(|error| HubError::Request { url: url.clone(), problem: error.to_string() })?;
+        let description: Description =
+            response.into_json().map_err(|error| HubError::Request { url: url.clone(), problem: error.to_string() })?;
         if super::cache::is_commit(&description.sha) {
             return Ok(description);
         }

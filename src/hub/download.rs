@@ -43,7 +43,7 @@ pub(super) fn download(
         if have == content.size {
             break;
         }
-        let Err(error) = attempt(client, url, content, (&mut file, &part), |bytes| {
+        let Err(error) = attempt(client, url, content, (&mut file, part.as_path()), |bytes| {
             told += bytes;
             progress.add(bytes);
         }) else {

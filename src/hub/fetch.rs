@@ -88,8 +88,9 @@ impl Fetch<'_> {
         self.shelf.set_commit(&self.description.sha)?;
         if need == Need::Description {
             let size = |name: &String| self.description.siblings.iter().find(|file| file.name == *name)?.size;
-            let absent = weights.into_iter().filter(|name| !dir.join(name).is_file());
-            return Ok(Located { remote: absent.map(|name| (name.clone(), size(&name))).collect(), dir });
+            let all_here = weights.iter().all(|name| dir.join(name).is_file());
+            let remote = weights.into_iter().filter(|_| !all_here).map(|name| (name.clone(), size(&name))).collect();
+            return Ok(Located { dir, remote });
         }
         self.files(&weights)?;
         Ok(located(dir))

@@ -44,7 +44,7 @@ pub enum Need {
 pub struct Located {
     /// The folder.
     pub dir: PathBuf,
-    /// Weight files that are at the hub and not in the folder, with their bytes where the hub tells.
+    /// The weight files at the hub, with their bytes where the hub tells, if they are not all in the folder.
     pub remote: Vec<(String, Option<u64>)>,
 }
 

@@ -5,5 +5,6 @@ mod bad_input;
 mod commands;
 mod harness;
 mod interrupt;
+mod models;
 mod runs;
 mod settings;

@@ -151,7 +151,8 @@ fn file_answer(
 ) {
     let large = file.ends_with(".safetensors");
     let etag = etag(file, content);
-    let linked = format!("X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{etag}\"\r\nX-Linked-Size: {}\r\n", content.len());
+    let linked =
+        format!("X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{etag}\"\r\nX-Linked-Size: {}\r\n", content.len());
     if let Some(address) = state.faults.elsewhere.as_ref().filter(|_| large && !elsewhere) {
         return send(stream, 302, &format!("{linked}Location: {address}/cdn/{file}\r\n"), b"moved");
     }
@@ -160,7 +161,8 @@ fn file_answer(
     let first: usize = first.parse().unwrap_or(0);
     let end = last.parse().map_or(content.len(), |last: usize| (last + 1).min(content.len()));
     let mut body = content[first..end].to_vec();
-    let mut head = format!("X-Repo-Commit: {COMMIT}\r\nETag: \"{}\"\r\n", if elsewhere { "of-the-store" } else { &etag });
+    let mut head =
+        format!("X-Repo-Commit: {COMMIT}\r\nETag: \"{}\"\r\n", if elsewhere { "of-the-store" } else { &etag });
     let status = if range.is_some() { 206 } else { 200 };
     if range.is_some() {
         let _ = write!(head, "Content-Range: bytes {first}-{}/{}\r\n", end - 1, content.len());

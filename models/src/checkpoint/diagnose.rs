@@ -36,12 +36,14 @@ pub(super) fn diagnose(content: &[u8]) -> Option<Fault> {
     places.sort_unstable();
     let mut next = 0;
     for (start, end, name) in places {
-        let at = |why: String| Some(Fault { tensor: Some(name.clone()), problem: format!("bytes {start}..{end} {why}") });
+        let at =
+            |why: String| Some(Fault { tensor: Some(name.clone()), problem: format!("bytes {start}..{end} {why}") });
         if end > data.len() as u64 {
             return at(format!("end beyond the {} that the file holds", data.len()));
         }
         if start != next {
-            let how = if start < next { "overlap with another tensor's, which end" } else { "leave a gap after the last" };
+            let how =
+                if start < next { "overlap with another tensor's, which end" } else { "leave a gap after the last" };
             return at(format!("{how} at {next}"));
         }
         next = end;

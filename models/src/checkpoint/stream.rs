@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use half::slice::HalfFloatSliceExt;
+use half::vec::HalfFloatVecExt;
 use half::{bf16, f16};
 
 use super::layout::{Layout, Place};
@@ -64,17 +65,24 @@ impl TensorWriter {
 /// Puts little-endian bytes of `values` into `bytes`.
 fn narrow(values: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) {
     bytes.clear();
+    let mut halves = |mut words: Vec<u16>| {
+        words.iter_mut().for_each(|word| *word = word.to_le());
+        bytes.extend_from_slice(bytemuck::cast_slice(&words));
+    };
     match dtype {
-        Dtype::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
         Dtype::F16 => {
             let mut narrow = vec![f16::ZERO; values.len()];
             narrow.convert_from_f32_slice(values);
-            bytes.extend(narrow.iter().flat_map(|value| value.to_le_bytes()));
+            halves(narrow.reinterpret_into());
         }
         Dtype::Bf16 => {
             let mut narrow = vec![bf16::ZERO; values.len()];
             narrow.convert_from_f32_slice(values);
-            bytes.extend(narrow.iter().flat_map(|value| value.to_le_bytes()));
+            halves(narrow.reinterpret_into());
+        }
+        Dtype::F32 => {
+            let words: Vec<u32> = values.iter().map(|value| value.to_bits().to_le()).collect();
+            bytes.extend_from_slice(bytemuck::cast_slice(&words));
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
-use memmap2::Mmap;
 use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors};
 
 use super::diagnose::{Fault, diagnose};

@@ -15,7 +15,8 @@ use crate::tokenizer::Tokenizer;
 /// Qwen2.5-VL's chat template.
 const TEMPLATE: &str = include_str!("chat_template.jinja");
 /// How Qwen2.5 cuts text before it looks up pieces.
-const PIECES: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const PIECES: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen2.5's added tokens after those that all models here have; none is special.
 const CODE_TOKENS: [&str; 6] =
     ["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"];
@@ -59,7 +60,8 @@ fn template_json() -> String {
 /// The image processor's and the generation's settings, as published, unless they are there.
 fn settings(writer: &CheckpointWriter, config: &Config, has: impl Fn(&str) -> bool) -> Result<()> {
     if !has("preprocessor_config.json") {
-        let (v, mean, std) = (&config.vision, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]);
+        let (v, mean, std) =
+            (&config.vision, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]);
         let json = json!({
             "min_pixels": 3136,
             "max_pixels": 12_845_056,

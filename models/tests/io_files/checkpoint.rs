@@ -54,7 +54,10 @@ fn published_sizes_give_the_published_counts() {
     ] {
         let footprint = Footprint::of(&size.config());
         let parameters = footprint.parameters;
-        assert_eq!((footprint.tensors, parameters.vision + parameters.merger, parameters.total()), (tensors, vision, total));
+        assert_eq!(
+            (footprint.tensors, parameters.vision + parameters.merger, parameters.total()),
+            (tensors, vision, total)
+        );
         assert_eq!(Config::from_json(&size.config().to_json()).unwrap().text, size.config().text);
     }
 }

@@ -135,7 +135,11 @@ fn a_config_that_the_files_disagree_with() {
     with("/vocab_size", json!(1024), &["model.safetensors", "model.embed_tokens.weight", "[1024, 64]"]);
     with("/num_hidden_layers", json!(4), &["model.safetensors", "model.layers.3.", "missing"]);
     with("/hidden_act", json!("gelu"), &["config.json", "`hidden_act`", "gelu"]);
-    with("/vision_config/hidden_act", json!("quick_gelu"), &["config.json", "`vision_config.hidden_act`", "quick_gelu"]);
+    with(
+        "/vision_config/hidden_act",
+        json!("quick_gelu"),
+        &["config.json", "`vision_config.hidden_act`", "quick_gelu"],
+    );
     with("/rope_scaling/type", json!("yarn"), &["config.json", "`rope_scaling.type`", "yarn"]);
     with("/image_token_id", json!(930), &["tokenizer.json", "<|image_pad|>", "id 930", "image_token_id", "931"]);
     with("/vision_start_token_id", json!(927), &["tokenizer.json", "<|vision_start|>", "928"]);
@@ -150,30 +154,6 @@ fn a_tokenizer_larger_than_the_embedding() {
     json["vocab_size"] = json!(900);
     fs::write(&path, json.to_string()).unwrap();
     refused(dir.path(), &["tokenizer.json", "below 900", "940"]);
-}
-
-/// Reading a model tensor by tensor keeps neither the file nor the copies in memory.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_file_is_not_held_beside_its_copies() {
-    let resident = || -> u64 {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssFile:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    let dir = tempdir().unwrap();
-    let writer = imagent_models::checkpoint::CheckpointWriter::new(&dir.path().join("m")).unwrap();
-    let tensors = (0..16).map(|i| (format!("t{i}"), vec![1 << 20], vec![i as f32; 1 << 20]));
-    writer.tensors("large.safetensors", tensors, imagent_models::config::Dtype::F32).unwrap();
-    writer.finish().unwrap();
-    let file = TensorFile::open(&dir.path().join("m/large.safetensors")).unwrap();
-    let before = resident();
-    for i in 0..16 {
-        let (_, values) = file.tensor_f32(&format!("t{i}")).unwrap();
-        assert!(values.iter().all(|&value| value == i as f32));
-    }
-    let kept = resident().saturating_sub(before);
-    assert!(kept < 16 << 10, "{kept} kB of a file of 64 MB are still mapped in");
 }
 
 #[test]

@@ -277,7 +277,8 @@ fn files(info: &Info) -> String {
 }
 
 fn needs(memory: &Memory) -> String {
-    let lora = format!("LoRA training, rank {} on all linear maps ({} parameters)", memory.lora_rank, memory.lora_parameters);
+    let lora =
+        format!("LoRA training, rank {} on all linear maps ({} parameters)", memory.lora_rank, memory.lora_parameters);
     let rows = [
         ("inference, weights in f32", memory.inference_f32),
         ("inference, weights in bf16 or f16", memory.inference_half),
