@@ -127,7 +127,7 @@ fn answer(state: &State, stream: TcpStream) {
     let file = path.rsplit('/').next().unwrap_or_default();
     let elsewhere = path.starts_with("/cdn/");
     match state.files.get(file).filter(|_| elsewhere || path.contains(&format!("/resolve/{COMMIT}/"))) {
-        Some(content) => file_answer(state, &stream, (file, content), range.as_deref(), elsewhere),
+        Some(content) => file_answer(state, &stream, (file, content.as_slice()), range.as_deref(), elsewhere),
         None if path.starts_with("/api/") => send(&stream, 404, "X-Error-Code: RepoNotFound\r\n", b""),
         None => send(&stream, 404, "X-Error-Code: EntryNotFound\r\n", b""),
     }
