@@ -36,6 +36,24 @@ pub enum Error {
     /// A model could not be had from the hub.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// There is no adapter in a folder.
+    #[error("`model.adapter`: {}: holds no adapter_config.json", path.display())]
+    NoAdapter {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The model is an adapter, and another one is named.
+    #[error("`model.adapter`: {} (`model.path`) is an adapter already; name one of them", path.display())]
+    TwoAdapters {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An adapter does not say which model it is for.
+    #[error("{}: adapter_config.json names no base_model_name_or_path; give the model as model.path and this folder as model.adapter", path.display())]
+    NoBaseOfAdapter {
+        /// The folder.
+        path: PathBuf,
+    },
     /// This build has no base model.
     #[error("model.path = \"nano\": this build comes without a base model; name a checkpoint folder")]
     NoBase,
@@ -141,6 +159,9 @@ impl Error {
             Self::Config(_)
             | Self::NoModel { .. }
             | Self::NoBase
+            | Self::NoAdapter { .. }
+            | Self::TwoAdapters { .. }
+            | Self::NoBaseOfAdapter { .. }
             | Self::NoDataset { .. }
             | Self::NoSample { .. }
             | Self::Occupied { .. }

@@ -14,11 +14,11 @@ fn course(dir: &Path, gate: &str) -> std::path::PathBuf {
     let stage = format!(
         "[nano]\nhidden_size = 32\nlayers = 1\nheads = 2\nintermediate_size = 32\nvision_hidden_size = 32\n\
          vision_depth = 1\nvision_heads = 2\nvision_intermediate_size = 32\n\n[[stages]]\nname = \"all\"\nsteps = 2\n\
-         learning_rate = 1e-3\ntasks = {{ where = 1.0, corner = 1.0, calls = 1.0, sheet = 1.0, read = 1.0, zoom = 1.0, \
+         learning_rate = 1e-3\ntasks = {{ where = 1.0, corner = 1.0, calls = 1.0, which = 1.0, sheet = 1.0, read = 1.0, zoom = 1.0, \
          guess = 1.0, stray = 1.0, look_back = 1.0 }}\nworld = {{}}\ngate = {gate}\n"
     );
     let path = dir.join("course.toml");
-    std::fs::write(&path, format!("{head}\n{stage}").replace("batch = 32", "batch = 9")).unwrap();
+    std::fs::write(&path, format!("{head}\n{stage}").replace("batch = 32", "batch = 10")).unwrap();
     path
 }
 
@@ -76,5 +76,45 @@ fn bad_courses_are_refused_by_key() {
         assert_eq!(done.status.code(), Some(2), "{set}: {}", stderr(&done));
         assert!(stderr(&done).contains(named), "{set}: {}", stderr(&done));
         assert!(!dir.path().join("x").exists(), "{set} left a folder");
+    }
+}
+
+#[test]
+fn an_adapter_on_the_nano_base_is_the_same_again_with_two_threads_and_resumed() {
+    let dir = TempDir::new().unwrap();
+    let config = course(dir.path(), "{ lessons = 2, taught = { zoom = 0.0 } }");
+    let model =
+        "model={ path = \"nano\", lora = { rank = 2, dropout = 0.1, target_modules = [\"q_proj\", \"v_proj\"] } }";
+    let run = |out: &str, threads: &str, more: &[&str]| {
+        let out = dir.path().join(out);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imagent"));
+        command.env("RAYON_NUM_THREADS", threads).arg("sft").arg(&config).args(["--set", model]).args(more);
+        let done = command.arg("--out").arg(&out).output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        std::fs::read(out.join("model/adapter_model.safetensors")).unwrap()
+    };
+    let one = run("one", "1", &[]);
+    assert!(one == run("two", "2", &[]));
+    assert!(!dir.path().join("one/model/model.safetensors").exists());
+    let settings = std::fs::read_to_string(dir.path().join("one/model/adapter_config.json")).unwrap();
+    assert!(settings.contains("\"base_model_name_or_path\": \"nano\""), "{settings}");
+    std::fs::remove_dir_all(dir.path().join("two/checkpoints/01-all")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("two/model")).unwrap();
+    assert!(one == run("two", "1", &["--resume"]));
+}
+
+#[test]
+fn bad_models_of_courses_are_refused_by_key() {
+    let dir = TempDir::new().unwrap();
+    let config = course(dir.path(), "{}");
+    for (set, named) in [
+        ("model={ lora = { rank = 0 } }", "model.lora.rank"),
+        ("model={ lora = { target_modules = [\"nothing\"] } }", "model.lora.target_modules"),
+        ("model={ freeze = [\"nothing\"] }", "model.freeze"),
+        ("model={ lroa = {} }", "lora"),
+    ] {
+        let done = sft(&config, &["--set", set, "--out", dir.path().join(named).to_str().unwrap()]);
+        assert_eq!(done.status.code(), Some(2), "{set}: {}", stderr(&done));
+        assert!(stderr(&done).contains(named), "{set}: {}", stderr(&done));
     }
 }

@@ -18,6 +18,58 @@ pub enum Decay {
     Cosine,
 }
 
+/// A part of the model that has a learning rate of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The tower up to its merger: `visual.*`.
+    Vision,
+    /// What makes image tokens of the tower's patches: `visual.merger.*`.
+    Merger,
+    /// The language model: everything else.
+    Language,
+}
+
+impl Group {
+    /// The group of a parameter or module, by its hub name.
+    pub fn of(name: &str) -> Self {
+        match name {
+            _ if name.starts_with("visual.merger.") => Self::Merger,
+            _ if name.starts_with("visual.") => Self::Vision,
+            _ => Self::Language,
+        }
+    }
+}
+
+/// What the learning rate is multiplied with in each part of the model; an adapter's matrices belong to the part that
+/// they adapt. 0 keeps a part as it is, but its gradients are computed and count in the norm: to save them, freeze it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rates {
+    /// Of the tower up to its merger. Default 1.
+    pub vision: f64,
+    /// Of the merger. Default 1.
+    pub merger: f64,
+    /// Of the language model. Default 1.
+    pub language: f64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { vision: 1.0, merger: 1.0, language: 1.0 }
+    }
+}
+
+impl Rates {
+    /// The multiplier of a part.
+    pub fn of(&self, group: Group) -> f64 {
+        match group {
+            Group::Vision => self.vision,
+            Group::Merger => self.merger,
+            Group::Language => self.language,
+        }
+    }
+}
+
 /// Settings of AdamW (Loshchilov & Hutter, arXiv 1711.05101).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,8 +82,10 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Decoupled decay of matrices; norms and biases are not decayed.
+    /// Decoupled decay of matrices.
     pub weight_decay: f64,
+    /// Decays norms and biases as well. Default false, as Hugging Face's Trainer has it.
+    pub decay_all: bool,
     /// Largest norm of the gradient; 0 does not clip.
     pub clip_norm: f64,
     /// Updates over which the rate rises in a straight line from 0.
@@ -42,6 +96,8 @@ pub struct AdamWConfig {
     pub total_steps: u64,
     /// What is left of the rate at the end of the decay.
     pub final_fraction: f64,
+    /// Learning rates of the model's parts, as multiples of the one above.
+    pub rates: Rates,
 }
 
 impl Default for AdamWConfig {
@@ -52,11 +108,13 @@ impl Default for AdamWConfig {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.0,
+            decay_all: false,
             clip_norm: 1.0,
             warmup_steps: 0,
             decay: Decay::Constant,
             total_steps: 0,
             final_fraction: 0.0,
+            rates: Rates::default(),
         }
     }
 }
@@ -85,6 +143,9 @@ impl AdamWConfig {
             ("weight_decay", self.weight_decay),
             ("clip_norm", self.clip_norm),
             ("final_fraction", self.final_fraction),
+            ("rates.vision", self.rates.vision),
+            ("rates.merger", self.rates.merger),
+            ("rates.language", self.rates.language),
         ] {
             if !value.is_finite() || value < 0.0 {
                 return fail(field, "a number of at least 0", value.to_string());
@@ -126,6 +187,15 @@ pub struct Moments {
     pub second: Vec<f32>,
 }
 
+/// What one update does alike to all parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Learning rate, before the parts' multipliers.
+    pub rate: f64,
+    /// What gradients are multiplied with: less than 1 clips.
+    pub factor: f32,
+}
+
 /// AdamW's state.
 #[derive(Clone, Debug)]
 pub struct AdamW {
@@ -133,7 +203,7 @@ pub struct AdamW {
     pub config: AdamWConfig,
     /// Updates done.
     pub step: u64,
-    /// Moments of each parameter, in the order of the weights.
+    /// Moments of each trained parameter, in order.
     pub moments: Vec<Moments>,
 }
 
@@ -150,20 +220,33 @@ impl AdamW {
         gradients.iter().map(squares).sum::<f64>().sqrt()
     }
 
-    /// Starts an update: returns its learning rate and the factor that clips a gradient of this norm.
-    pub fn begin(&mut self, norm: f64) -> (f64, f32) {
+    /// Starts an update by a gradient of this norm, over all that is trained.
+    pub fn begin(&mut self, norm: f64) -> Update {
         self.step += 1;
         let clip = self.config.clip_norm;
         let factor = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
-        (self.config.rate(self.step), factor as f32)
+        Update { rate: self.config.rate(self.step), factor: factor as f32 }
     }
 
     /// Updates parameter `index`: `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
-    /// `w ← w − η (m̂ / (√v̂ + ε) + λ w)`.
-    pub fn apply(&mut self, index: usize, weights: &mut [f32], gradient: &[f32], rate: f64, factor: f32, decay: bool) {
+    /// `w ← w − η (m̂ / (√v̂ + ε) + λ w)`, where `g` is clipped, `η` is the rate of the parameter's part of the model, and
+    /// `λ` is 0 for norms and biases unless `decay_all`.
+    pub fn apply(
+        &mut self,
+        index: usize,
+        weights: &mut [f32],
+        gradient: &[f32],
+        Update { rate, factor }: Update,
+        group: Group,
+        is_matrix: bool,
+    ) {
         const CHUNK: usize = 16_384;
         let c = &self.config;
+        let rate = rate * c.rates.of(group);
+        let decay = is_matrix || c.decay_all;
         let (b1, b2) = (c.beta1 as f32, c.beta2 as f32);
+        // Not `1 - b2`: in single precision 1 − 0.999 is off by a hundred-thousandth of itself.
+        let (rest1, rest2) = ((1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
         let scale1 = (1.0 / (1.0 - c.beta1.powi(self.step as i32))) as f32;
         let scale2 = (1.0 / (1.0 - c.beta2.powi(self.step as i32))) as f32;
         let (rate, epsilon) = (rate as f32, c.epsilon as f32);
@@ -174,8 +257,8 @@ impl AdamW {
         chunks.into_par_iter().for_each(|(w, g, m, v)| {
             for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
                 let g = g * factor;
-                *m = b1 * *m + (1.0 - b1) * g;
-                *v = b2 * *v + (1.0 - b2) * g * g;
+                *m = b1 * *m + rest1 * g;
+                *v = b2 * *v + rest2 * g * g;
                 let step = *m * scale1 / ((*v * scale2).sqrt() + epsilon);
                 *w -= rate * (step + lambda * *w);
             }
@@ -198,8 +281,8 @@ mod tests {
         let (mut x, mut m, mut v) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
         for t in 1..=5 {
             let g = [0.5f32 * t as f32, -0.25];
-            let (rate, factor) = adam.begin(1.0);
-            adam.apply(0, &mut w, &g, rate, factor, true);
+            let update = adam.begin(1.0);
+            adam.apply(0, &mut w, &g, update, Group::Language, true);
             for i in 0..2 {
                 let gi = f64::from(g[i]);
                 m[i] = 0.9 * m[i] + 0.1 * gi;

@@ -9,6 +9,7 @@ mod engine;
 pub mod error;
 pub mod footprint;
 pub mod image_processor;
+pub mod lora;
 pub mod memory;
 pub mod nano;
 pub mod nano_tokenizer;

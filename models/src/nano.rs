@@ -50,7 +50,7 @@ impl Default for NanoConfig {
     fn default() -> Self {
         Self {
             hidden_size: 128,
-            layers: 4,
+            layers: 6,
             heads: 4,
             intermediate_size: 384,
             vision_hidden_size: 128,

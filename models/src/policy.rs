@@ -14,15 +14,18 @@ use imagent_core::{
 use rayon::prelude::*;
 
 use crate::adamw::{AdamW, AdamWConfig};
+use crate::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::codec::Codec;
+use crate::config::Dtype;
 use crate::engine::{HostModel, Request, run};
 use crate::error::{ModelError, Result};
 use crate::image_processor::Patches;
+use crate::lora::{ADAPTER_TENSORS, PeftAdapter};
 use crate::ops::Kernels;
 use crate::qwen::positions::GridSpan;
 use crate::qwen::trace::Trace;
 use crate::qwen::weights::device_error;
-use crate::qwen::{Packed, Qwen, Sequence, SequenceImage, Target};
+use crate::qwen::{Packed, Parameter, Qwen, Sequence, SequenceImage, Target, Tuning};
 
 /// How a policy splits its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct QwenPolicy<D: Kernels> {
     pub limits: PassLimits,
     /// Set from elsewhere to end a rollout early.
     pub stop: Arc<AtomicBool>,
+    /// What an adapter's files call the model that it is for.
+    pub base: String,
     codec: Arc<Codec>,
     reference: Option<Qwen<D>>,
     patches: Mutex<PatchCache>,
@@ -69,27 +74,72 @@ impl<D: Kernels> QwenPolicy<D> {
     /// # Errors
     /// Names the file, tensor or setting that is wrong.
     pub fn open(dir: &Path, device: D, optimizer: AdamWConfig) -> Result<Self> {
+        Self::open_tuned(dir, device, optimizer, &Tuning::default())
+    }
+
+    /// Reads a checkpoint folder of which the parts that `tuning` names are trained.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if a name or pattern of `tuning` fits nothing.
+    pub fn open_tuned(dir: &Path, device: D, optimizer: AdamWConfig, tuning: &Tuning) -> Result<Self> {
         let codec = Codec::open(dir)?;
         let config = crate::config::Config::open(dir)?;
         codec.check(&config, dir)?;
         let never: Vec<usize> =
             codec.tokenizer.never_sampled(config.text.vocab_size).into_iter().map(|id| id as usize).collect();
-        Self::new(Qwen::open(dir, device, never)?, codec, optimizer)
+        let mut model = Qwen::open(dir, device, never)?;
+        model.tune(tuning)?;
+        let base = dir.to_string_lossy().into_owned();
+        Ok(Self { base, ..Self::new(model, codec, optimizer)? })
     }
 
     /// A policy from its parts.
     pub fn new(model: Qwen<D>, codec: Codec, optimizer: AdamWConfig) -> Result<Self> {
         optimizer.validate()?;
-        let optimizer = AdamW::new(optimizer, model.weights.entries().iter().map(|entry| entry.len()));
+        let optimizer = AdamW::new(optimizer, model.parameters().iter().map(Parameter::len));
         Ok(Self {
             model,
             optimizer,
             limits: PassLimits::default(),
             stop: Arc::default(),
+            base: String::new(),
             codec: Arc::new(codec),
             reference: None,
             patches: Mutex::default(),
         })
+    }
+
+    /// Writes the model into a checkpoint folder: whole, or its adapter alone, in single precision, where it has one.
+    ///
+    /// # Errors
+    /// Names the file that could not be written.
+    pub fn write(&self, writer: &CheckpointWriter, dtype: Dtype) -> Result<()> {
+        let (model, weights) = (&self.model, &self.model.weights);
+        if let Some(adapter) = model.adapter() {
+            let modules: Vec<&str> = model.modules().into_iter().map(|(name, ..)| name).collect();
+            return PeftAdapter::write(writer, adapter, &modules, &self.base);
+        }
+        let entries = weights.entries().iter().enumerate();
+        let tensors = entries.map(|(index, entry)| (entry.name.clone(), entry.shape.clone(), weights.values(index)));
+        writer.model(&model.config, tensors, dtype)
+    }
+
+    /// Reads back what [`Self::write`] wrote for this model.
+    ///
+    /// # Errors
+    /// When a file is missing or does not fit.
+    pub fn read(&mut self, dir: &Path) -> Result<()> {
+        if self.model.adapter().is_some() {
+            let modules = self.model.modules();
+            let found = PeftAdapter::open(dir)?.load(&modules, &self.model.device)?;
+            return self.model.replace_adapter(found, &dir.join(ADAPTER_TENSORS));
+        }
+        let checkpoint = Checkpoint::open(dir)?;
+        let entries = self.model.weights.entries().to_vec();
+        for (index, entry) in entries.iter().enumerate() {
+            self.model.weights.set(index, &checkpoint.tensor_shaped(&entry.name, &entry.shape)?);
+        }
+        Ok(())
     }
 
     /// Tokenizer, template and image processor.
@@ -97,25 +147,18 @@ impl<D: Kernels> QwenPolicy<D> {
         &self.codec
     }
 
-    /// Keeps a copy of today's weights as the reference policy.
+    /// Keeps today's weights as the reference policy. What is frozen is shared with the policy and costs no memory.
     pub fn freeze_reference(&mut self) -> Result<()> {
-        let weights = crate::qwen::Weights::build(&self.model.config, &self.model.device, {
-            let mut index = 0;
-            let weights = &self.model.weights;
-            move |_, _| {
-                index += 1;
-                Ok(weights.values(index - 1))
-            }
-        })?;
-        let never = self.model.never_sampled.as_ref().clone();
-        self.reference = Some(Qwen::new(self.model.config.clone(), self.model.device.clone(), weights, never)?);
+        self.reference = Some(self.model.as_reference());
         Ok(())
     }
 
     /// One optimiser update over sequences: `loss` sees the scores of all targets, in order, and says the derivative.
     ///
     /// A batch of more than [`PassLimits::max_rows`] rows is scored first and then run again in parts, each with
-    /// its share of the derivative, so that any loss over the whole batch stays exact.
+    /// its share of the derivative, so that any loss over the whole batch stays exact. So is one whose adapter has
+    /// dropout: the loss sees the scores of the policy that acts, which drops nothing, and its derivative goes through
+    /// the pass that does.
     pub fn update_sequences(
         &mut self,
         sequences: &[Sequence<'_>],
@@ -123,7 +166,7 @@ impl<D: Kernels> QwenPolicy<D> {
         loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
     ) -> std::result::Result<UpdateReport, PolicyError> {
         let parts = self.split(sequences);
-        let (loss, gradients) = if parts.len() == 1 {
+        let (loss, gradients) = if parts.len() == 1 && !self.model.drops() {
             self.one_pass(sequences, temperature, loss)?
         } else {
             self.several_passes(&parts, temperature, loss)?
@@ -158,7 +201,8 @@ impl<D: Kernels> QwenPolicy<D> {
         Ok(scores)
     }
 
-    /// Gradient of every parameter, in the order of the weights, for a loss over sequences; nothing is updated.
+    /// Gradient of every trained parameter ([`Qwen::parameters`]), in order, for a loss over sequences, nothing dropped;
+    /// nothing is updated.
     pub fn gradients(
         &self,
         sequences: &[Sequence<'_>],
@@ -176,7 +220,7 @@ impl<D: Kernels> QwenPolicy<D> {
     ) -> std::result::Result<(TokenLoss, Vec<Vec<f32>>), PolicyError> {
         let packed = Packed::new(sequences).map_err(policy_error)?;
         let mut said = TokenLoss::default();
-        let gradients = self.backward(&packed, temperature, &mut |scores| {
+        let gradients = self.backward(&self.model, &packed, temperature, &mut |scores| {
             said = loss(scores);
             seed(&said)
         });
@@ -203,7 +247,9 @@ impl<D: Kernels> QwenPolicy<D> {
             let packed = Packed::new(part).map_err(policy_error)?;
             let mine = seeds[2 * at..2 * (at + packed.targets.len())].to_vec();
             at += packed.targets.len();
-            let gradients = self.backward(&packed, temperature, &mut |_| mine.clone()).map_err(policy_error)?;
+            let patches = self.patches_of(&packed.images).map_err(policy_error)?;
+            let model = self.model.in_training(self.optimizer.step, &packed, &patches);
+            let gradients = self.backward(&model, &packed, temperature, &mut |_| mine.clone()).map_err(policy_error)?;
             if total.is_empty() {
                 total = gradients;
             } else {
@@ -217,35 +263,35 @@ impl<D: Kernels> QwenPolicy<D> {
     /// One forward and backward pass; `derivative` maps scores to d loss / d (log-probability, entropy).
     fn backward(
         &self,
+        model: &Qwen<D>,
         packed: &Packed,
         temperature: f32,
         derivative: &mut dyn FnMut(&TokenScores) -> Vec<f32>,
     ) -> Result<Vec<Vec<f32>>> {
         if packed.targets.is_empty() {
             derivative(&TokenScores::default());
-            return Ok(self.model.weights.entries().iter().map(|entry| vec![0.0; entry.len()]).collect());
+            return Ok(model.parameters().iter().map(|parameter| vec![0.0; parameter.len()]).collect());
         }
         let patches = self.patches_of(&packed.images)?;
         let tape = OwnedTape::<f32, D>::default();
-        let hidden = self.model.hidden(packed, &patches, tape, &mut Trace::off())?;
-        let out = self.model.scores(hidden, &packed.targets, temperature)?;
+        let hidden = model.hidden(packed, &patches, tape, &mut Trace::off())?;
+        let out = model.scores(hidden, &packed.targets, temperature)?;
         let mut scores = TokenScores::default();
         extend(&mut scores, &out.as_vec());
         let seeds = derivative(&scores);
         let mut gradients = crate::ops::seed_gradient(out, seeds).map_err(device_error("backward"))?;
-        let weights = &self.model.weights;
-        (0..weights.entries().len()).map(|index| weights.gradient(index, &mut gradients)).collect()
+        model.parameters().iter().map(|parameter| model.parameter_gradient(parameter, &mut gradients)).collect()
     }
 
     fn step(&mut self, gradients: &[Vec<f32>], norm: f64) -> f64 {
-        let (rate, factor) = self.optimizer.begin(norm);
+        let update = self.optimizer.begin(norm);
         for (index, gradient) in gradients.iter().enumerate() {
-            let decay = self.model.weights.entries()[index].is_matrix();
-            let mut values = self.model.weights.values(index);
-            self.optimizer.apply(index, &mut values, gradient, rate, factor, decay);
-            self.model.weights.set(index, &values);
+            let parameter = &self.model.parameters()[index];
+            let mut values = self.model.parameter(parameter);
+            self.optimizer.apply(index, &mut values, gradient, update, parameter.group, parameter.is_matrix);
+            self.model.set_parameter(index, &values);
         }
-        rate
+        update.rate
     }
 
     /// Splits sequences into passes of at most `max_rows` rows; neighbours with one prompt stay together if they can.

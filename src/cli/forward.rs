@@ -244,9 +244,9 @@ impl<'a> Pass<'a> {
         out.floats("loss", &[], &[loss as f32]);
         let mut gradients =
             seed_gradient(scores, seeds).map_err(|error| anyhow::anyhow!("backward pass: {error:?}"))?;
-        for (i, entry) in model.weights.entries().iter().enumerate() {
-            let values = model.weights.gradient(i, &mut gradients)?;
-            out.floats(format!("grad.{}", entry.name), &entry.shape, &values);
+        for parameter in model.parameters() {
+            let values = model.parameter_gradient(parameter, &mut gradients)?;
+            out.floats(format!("grad.{}", parameter.name), &parameter.shape, &values);
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ enum Command {
     Data(data::Args),
     /// Write report.html of finished runs
     Report(report::Args),
-    /// Make a random checkpoint; tell what is in a model and what it needs
+    /// Make a random checkpoint, tell what a model is and needs, merge an adapter into its model
     Model(model::Args),
     /// List all tools, rewards, masks and optimizers
     Plugins(plugins::Args),

@@ -36,6 +36,7 @@ impl Source {
         let mut config = read.map_err(imagent::Error::from)?;
         if let Some(model) = &self.model {
             config.model.path = text(model)?;
+            config.model.adapter.clear();
         }
         if let Some(data) = &self.data {
             config.data.eval = Some(DatasetConfig { path: text(data)?, ..DatasetConfig::default() });

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use imagent::sft::{Course, Progress, Stage, StageReport, run as run_course};
+use imagent::sft::{Course, Learnt, Progress, Stage, StageReport, run as run_course};
 use imagent_analysis::record::write_atomic;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -75,15 +75,17 @@ impl Told {
 }
 
 impl Progress for Told {
-    fn step(&mut self, stage: &Stage, step: u64, taught: f64) {
+    fn step(&mut self, stage: &Stage, step: u64, learnt: Learnt) {
+        let said = |name, mean: Option<f64>| mean.map_or(String::new(), |mean| format!("  {name} {mean:.3}"));
+        let learnt = said("taught", learnt.taught) + &said("labels", learnt.labels);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(stage.steps);
                 bar.set_position(step);
-                bar.set_message(format!("{}  taught {taught:.3}", stage.name));
+                bar.set_message(format!("{}{learnt}", stage.name));
             }
             None if step.is_multiple_of(50) => {
-                self.line(&format!("{} {step}/{}  taught {taught:.3}", stage.name, stage.steps));
+                self.line(&format!("{} {step}/{}{learnt}", stage.name, stage.steps));
             }
             None => {}
         }

@@ -7,7 +7,9 @@ use dfdx::prelude::Cpu;
 use imagent_core::{Sample, SampleError, SampleSource};
 use imagent_data::{Folder, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
+use imagent_models::lora::{ADAPTER_CONFIG, PeftAdapter};
 use imagent_models::policy::QwenPolicy;
+use imagent_models::qwen::Tuning;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -31,26 +33,76 @@ pub enum Device {
 pub struct Model {
     /// The policy.
     pub policy: QwenPolicy<Cpu>,
-    /// The folder; its tokenizer and templates go into checkpoints.
+    /// The folder of the whole model; its tokenizer and templates go into checkpoints.
     pub dir: PathBuf,
     /// Keeps the folder there, where it is a temporary one.
     pub keep: Option<TempDir>,
 }
 
-/// Opens a checkpoint folder, a model of the hub, or `nano`.
+/// Opens a checkpoint folder, a model of the hub, an adapter with the model that it names, or `nano`; what is drawn at the
+/// start of an adapter is that of seed 1, the default.
 ///
 /// # Errors
 /// Names the file, tensor or setting that is wrong.
 pub fn open_model(model: &ModelConfig, adamw: &AdamWConfig) -> Result<Model, Error> {
-    let keep = if model.path == "nano" { Some(nano_base()?) } else { None };
+    open_model_seeded(model, adamw, 1)
+}
+
+/// The same for a run of this seed.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn open_model_seeded(model: &ModelConfig, adamw: &AdamWConfig, seed: u64) -> Result<Model, Error> {
+    let Parted { base, adapter } = part(model)?;
+    let keep = if base == "nano" { Some(nano_base()?) } else { None };
     let dir = match &keep {
         Some(temporary) => temporary.path().to_owned(),
-        None => hub::locate(&model.path, Need::Everything)?.dir,
+        None => hub::locate(&base, Need::Everything)?.dir,
     };
-    let policy = match model.device {
-        Device::Cpu => QwenPolicy::open(&dir, Cpu::default(), adamw.clone()).map_err(Error::OpenModel)?,
+    let tuning = Tuning {
+        freeze: model.freeze.clone(),
+        lora: model.lora.clone(),
+        adapter,
+        gradient_checkpointing: model.gradient_checkpointing,
+        seed,
     };
+    let mut policy = match model.device {
+        Device::Cpu => {
+            QwenPolicy::open_tuned(&dir, Cpu::default(), adamw.clone(), &tuning).map_err(Error::OpenModel)?
+        }
+    };
+    policy.base = base;
     Ok(Model { policy, dir, keep })
+}
+
+/// Where a model is: the whole one, and the adapter that goes on it.
+struct Parted {
+    base: String,
+    adapter: Option<PathBuf>,
+}
+
+fn part(model: &ModelConfig) -> Result<Parted, Error> {
+    let own = (!model.adapter.is_empty()).then(|| PathBuf::from(&model.adapter));
+    let path = PathBuf::from(&model.path);
+    if !PeftAdapter::is_at(&path) {
+        return match own {
+            Some(dir) if !dir.join(ADAPTER_CONFIG).is_file() => Err(Error::NoAdapter { path: dir }),
+            adapter => Ok(Parted { base: model.path.clone(), adapter }),
+        };
+    }
+    if own.is_some() {
+        return Err(Error::TwoAdapters { path });
+    }
+    let base = PeftAdapter::open(&path).map_err(Error::OpenModel)?.base;
+    let base = base.filter(|base| !base.is_empty()).ok_or_else(|| Error::NoBaseOfAdapter { path: path.clone() })?;
+    // An adapter beside its model may name it relative to itself.
+    let beside = path.join(&base);
+    let base = if base != "nano" && !Path::new(&base).is_dir() && beside.is_dir() { text(beside) } else { base };
+    Ok(Parted { base, adapter: Some(path) })
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Writes the base model that comes with the program to a temporary folder.
@@ -129,7 +181,7 @@ impl Config {
         source: Box<dyn SampleSource>,
         held_out: Option<Box<dyn SampleSource>>,
     ) -> Result<Parts, Error> {
-        let Model { mut policy, dir, keep } = open_model(&self.model, &self.adamw)?;
+        let Model { mut policy, dir, keep } = open_model_seeded(&self.model, &self.adamw, self.seed)?;
         policy.limits.max_rows = self.train.max_rows;
         let settings = self.settings();
         let experiment = Experiment {

@@ -16,10 +16,11 @@ mod raw;
 mod train;
 mod validated;
 
-pub use build::{Device, Model, Parts, nano_base, open_dataset, open_model};
+pub use build::{Device, Model, Parts, nano_base, open_dataset, open_model, open_model_seeded};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use raw::{Document, closest};
 pub(crate) use train::is_due;
 pub use train::{Schedule, TrainConfig};
+pub(crate) use validated::model_error;
 pub use validated::{Config, DataConfig, DatasetConfig, ModelConfig};

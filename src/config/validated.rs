@@ -7,6 +7,7 @@ use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling,
 use imagent_data::{DataError, SynthConfig};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::error::ModelError;
+use imagent_models::lora::LoraConfig;
 use imagent_rewards::ImAgent;
 use imagent_tools::{LookBack, ZoomIn};
 use serde::{Deserialize, Serialize};
@@ -86,11 +87,42 @@ pub struct ModelConfig {
     pub path: String,
     /// Where it runs. Default `cpu`.
     pub device: Device,
+    /// Parameters that are not trained, as patterns of their hub names in which `*` stands for any letters: `visual.*`,
+    /// `model.embed_tokens.*`. Default none.
+    pub freeze: Vec<String>,
+    /// Runs each block again in the backward pass instead of keeping what it computed: less memory, more time, the same
+    /// result to the bit. Default false.
+    pub gradient_checkpointing: bool,
+    /// A folder with an adapter in PEFT's format, to go on with; `path` may be such a folder itself. Default none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub adapter: String,
+    /// Trains a low-rank adapter; all other weights are frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { path: "nano".to_owned(), device: Device::Cpu }
+        Self {
+            path: "nano".to_owned(),
+            device: Device::Cpu,
+            freeze: Vec::new(),
+            gradient_checkpointing: false,
+            adapter: String::new(),
+            lora: None,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The ranges; an error is a key and what is wrong with its value.
+    pub(crate) fn check(&self) -> Result<(), (String, String)> {
+        if self.lora.is_some() && !self.freeze.is_empty() {
+            let problem = "must be left out with `model.lora`, which freezes every other weight".to_owned();
+            return Err(("model.freeze".to_owned(), problem));
+        }
+        let lora = self.lora.as_ref().map_or(Ok(()), LoraConfig::validate);
+        lora.map_err(|error| model_error("model.lora", error))
     }
 }
 
@@ -170,7 +202,8 @@ impl Config {
     fn check(&self) -> Result<(), (String, String)> {
         check_name(&self.name)?;
         self.settings().validate().map_err(setting_error)?;
-        self.adamw.validate().map_err(adamw_error)?;
+        self.model.check()?;
+        self.adamw.validate().map_err(|error| model_error("adamw", error))?;
         let Sampling { temperature, top_p, .. } = self.train.eval_sampling;
         let wrong = |key: &str, problem: String| Err((format!("train.{key}"), problem));
         if !(temperature.is_finite() && temperature >= 0.0) {
@@ -214,11 +247,12 @@ fn setting_error(error: TrainError) -> (String, String) {
     }
 }
 
-fn adamw_error(error: ModelError) -> (String, String) {
+/// A refused setting of the table `table`.
+pub(crate) fn model_error(table: &str, error: ModelError) -> (String, String) {
     match error {
         ModelError::Config { field, expected, got, .. } => {
-            (format!("adamw.{field}"), format!("must be {expected}, got {got}"))
+            (format!("{table}.{field}"), format!("must be {expected}, got {got}"))
         }
-        other => ("adamw".to_owned(), other.to_string()),
+        other => (table.to_owned(), other.to_string()),
     }
 }

@@ -1,10 +1,10 @@
-//! Checkpoints that training goes on from to the bit: Hugging Face's layout in f32, the optimiser's moments
+//! Checkpoints that training goes on from to the bit: Hugging Face's layout in f32, or an adapter in PEFT's, the optimiser's moments
 //! (`trainer.safetensors`) and where the run stood (`trainer.json`).
 
 use std::path::Path;
 
 use imagent_models::adamw::Moments;
-use imagent_models::checkpoint::{Checkpoint, CheckpointWriter, TensorFile};
+use imagent_models::checkpoint::{CheckpointWriter, TensorFile};
 use imagent_models::config::Dtype;
 use imagent_models::error::ModelError;
 use imagent_models::ops::Kernels;
@@ -53,14 +53,12 @@ fn write<D: Kernels>(
     aux_from: &Path,
     state: &TrainerState,
 ) -> Result<(), ModelError> {
-    let weights = &policy.model.weights;
-    let entries = || weights.entries().iter().enumerate();
     let writer = CheckpointWriter::new(dir)?;
-    let values = entries().map(|(index, entry)| (entry.name.clone(), entry.shape.clone(), weights.values(index)));
-    writer.model(&policy.model.config, values, Dtype::F32)?;
+    policy.write(&writer, Dtype::F32)?;
     writer.aux(aux_from)?;
-    let moments = entries().zip(&policy.optimizer.moments).flat_map(|((_, entry), Moments { first, second })| {
-        let tensor = |what: &str, values| (format!("{what}.{}", entry.name), entry.shape.clone(), values);
+    let parameters = policy.model.parameters().iter().zip(&policy.optimizer.moments);
+    let moments = parameters.flat_map(|(parameter, Moments { first, second })| {
+        let tensor = |what: &str, values| (format!("{what}.{}", parameter.name), parameter.shape.clone(), values);
         [tensor("first", first), tensor("second", second)]
     });
     writer.tensors(MOMENTS, moments, Dtype::F32)?;
@@ -88,18 +86,16 @@ pub fn load<D: Kernels>(policy: &mut QwenPolicy<D>, dir: &Path, seed: u64) -> Re
 }
 
 fn read<D: Kernels>(policy: &mut QwenPolicy<D>, dir: &Path, state: &TrainerState) -> Result<(), ModelError> {
-    let checkpoint = Checkpoint::open(dir)?;
+    policy.read(dir)?;
     let moments = TensorFile::open(&dir.join(MOMENTS))?;
-    let entries = policy.model.weights.entries().to_vec();
-    for (index, entry) in entries.iter().enumerate() {
-        policy.model.weights.set(index, &checkpoint.tensor_shaped(&entry.name, &entry.shape)?);
+    for (index, parameter) in policy.model.parameters().iter().enumerate() {
         let tensor = |what: &str| -> Result<Vec<f32>, ModelError> {
-            let tensor = format!("{what}.{}", entry.name);
+            let tensor = format!("{what}.{}", parameter.name);
             let (shape, values) = moments.tensor_f32(&tensor)?;
-            if shape == entry.shape {
+            if shape == parameter.shape {
                 return Ok(values);
             }
-            let (file, expected) = (moments.path().to_owned(), entry.shape.clone());
+            let (file, expected) = (moments.path().to_owned(), parameter.shape.clone());
             Err(ModelError::TensorShape { file, tensor, expected, got: shape })
         };
         policy.optimizer.moments[index] = Moments { first: tensor("first")?, second: tensor("second")? };

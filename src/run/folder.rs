@@ -8,9 +8,10 @@ use toml::{Table, Value};
 use crate::error::Error;
 
 /// Settings that a resumed run may have otherwise: they do not change what is computed in a step.
-const FREE: [&str; 7] = [
+const FREE: [&str; 8] = [
     "name",
     "model.device",
+    "model.gradient_checkpointing",
     "train.steps",
     "train.eval_every",
     "train.eval_samples",

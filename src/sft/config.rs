@@ -10,7 +10,7 @@ use imagent_models::nano::NanoConfig;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::config::{ConfigError, Document};
+use crate::config::{ConfigError, Document, ModelConfig, model_error};
 
 /// What must hold at the end of a stage.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -55,7 +55,10 @@ pub struct Course {
     pub name: String,
     /// Seed of weights, lessons and episodes.
     pub seed: u64,
-    /// Sizes of the model.
+    /// The model to start from, and what of it is trained. Without it a nano is made from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelConfig>,
+    /// Sizes of a model that is made from nothing.
     #[serde(default)]
     pub nano: NanoConfig,
     /// Words that are one token.
@@ -106,7 +109,9 @@ impl Course {
         check(self.batch > 0, "batch", "must be at least 1")?;
         check(self.label_weight >= 0.0, "label_weight", "must be at least 0")?;
         check(!self.stages.is_empty(), "stages", "there must be at least one")?;
-        self.adamw.validate().map_err(|error| document.value_error("adamw", error.to_string()))?;
+        let refuse = |(key, problem): (String, String)| document.value_error(&key, problem);
+        self.adamw.validate().map_err(|error| refuse(model_error("adamw", error)))?;
+        self.model.as_ref().map_or(Ok(()), ModelConfig::check).map_err(refuse)?;
         for (i, stage) in self.stages.iter().enumerate() {
             let key = |field: &str| format!("stages.{i}.{field}");
             let weights_hold = stage.tasks.values().all(|w| w.is_finite() && *w >= 0.0);

@@ -10,8 +10,9 @@ use imagent_algorithms::evaluate;
 use imagent_core::{RolloutRequest, TokenLoss, TokenScores, Tool, Weights, derive};
 use imagent_data::{Task, WorldSource, lesson};
 use imagent_models::adamw::AdamWConfig;
-use imagent_models::checkpoint::write;
+use imagent_models::checkpoint::CheckpointWriter;
 use imagent_models::config::Dtype;
+use imagent_models::lora::PeftAdapter;
 use imagent_models::nano;
 use imagent_models::policy::{QwenPolicy, policy_error};
 use imagent_rewards::Accuracy;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use super::batch::{Demonstration, Demonstrator, draw};
 use super::config::{Course, Gate, Stage};
+use crate::config::{Model, open_model_seeded};
 use crate::error::Error;
 
 /// Names the seeds of held-out lessons and episodes, which no stage teaches.
@@ -42,10 +44,19 @@ pub struct StageReport {
     pub failed: Vec<String>,
 }
 
+/// Mean probabilities in the batch of an update; `None` where a batch has none of the kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Learnt {
+    /// Of the tokens that are taught.
+    pub taught: Option<f64>,
+    /// Of the words that label image cells.
+    pub labels: Option<f64>,
+}
+
 /// What a course tells while it runs.
 pub trait Progress {
-    /// After an update: mean probability of the taught tokens of its batch.
-    fn step(&mut self, stage: &Stage, step: u64, taught: f64);
+    /// After an update.
+    fn step(&mut self, stage: &Stage, step: u64, learnt: Learnt);
     /// After a stage, whether its gate holds or not.
     ///
     /// # Errors
@@ -59,22 +70,23 @@ pub trait Progress {
 /// When a gate does not hold (what was learnt is kept in a folder `….failed`), the model fails, or a file cannot be written.
 pub fn run(course: &Course, dir: &Path, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let start = dir.join("checkpoints").join("start");
-    if !start.join("config.json").is_file() {
+    let from_nothing = course.model.is_none();
+    if from_nothing && !start.join("config.json").is_file() {
         let words: Vec<&str> = course.words.iter().map(String::as_str).collect();
         let phrases: Vec<&str> = course.phrases.iter().map(String::as_str).collect();
         nano::init(&start, &course.nano, &words, &phrases, course.seed).map_err(Error::SaveModel)?;
     }
-    let mut model = start;
+    let mut model = from_nothing.then_some(start);
     for (index, stage) in course.stages.iter().enumerate() {
         let out = dir.join("checkpoints").join(format!("{:02}-{}", index + 1, stage.name));
-        if !out.join("config.json").is_file() {
-            run_stage(course, index, &model, &out, progress)?;
+        if !is_checkpoint(&out) {
+            run_stage(course, index, model.as_deref(), &out, progress)?;
         }
-        model = out;
+        model = Some(out);
     }
     let last = dir.join("model");
-    let policy = open(course, course.stages.len() - 1, &model)?;
-    save(&policy, &last, Dtype::F16, &model)?;
+    let opened = open(course, course.stages.len() - 1, model.as_deref())?;
+    save(&opened, &last, Dtype::F16)?;
     Ok(last)
 }
 
@@ -83,59 +95,73 @@ fn adamw(course: &Course, stage: &Stage) -> AdamWConfig {
     AdamWConfig { learning_rate: stage.learning_rate, total_steps: stage.steps, ..course.adamw.clone() }
 }
 
-fn open(course: &Course, index: usize, model: &Path) -> Result<QwenPolicy<Cpu>, Error> {
-    let adamw = adamw(course, &course.stages[index]);
-    QwenPolicy::open(model, Cpu::default(), adamw).map_err(Error::OpenModel)
+fn is_checkpoint(dir: &Path) -> bool {
+    dir.join("config.json").is_file() || PeftAdapter::is_at(dir)
 }
 
-fn save(policy: &QwenPolicy<Cpu>, out: &Path, dtype: Dtype, aux: &Path) -> Result<(), Error> {
-    let weights = &policy.model.weights;
-    let entries = weights.entries().iter().enumerate();
-    let tensors: Vec<_> = entries.map(|(i, e)| (e.name.clone(), e.shape.clone(), weights.values(i))).collect();
-    write(out, &policy.model.config, tensors, dtype, aux).map_err(Error::SaveModel)
+/// Opens the checkpoint of the stage before, or what the course starts from.
+fn open(course: &Course, index: usize, before: Option<&Path>) -> Result<Model, Error> {
+    let mut model = course.model.clone().unwrap_or_default();
+    if let Some(before) = before {
+        // An adapter names the model that it goes on.
+        model.path = before.to_string_lossy().into_owned();
+        model.adapter.clear();
+    }
+    open_model_seeded(&model, &adamw(course, &course.stages[index]), course.seed)
+}
+
+fn save(model: &Model, out: &Path, dtype: Dtype) -> Result<(), Error> {
+    let write = || {
+        let writer = CheckpointWriter::new(out)?;
+        model.policy.write(&writer, dtype)?;
+        writer.aux(&model.dir)?;
+        writer.finish()
+    };
+    write().map_err(Error::SaveModel)
 }
 
 fn run_stage(
     course: &Course,
     index: usize,
-    model: &Path,
+    before: Option<&Path>,
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
     let stage = &course.stages[index];
     let watch = std::time::Instant::now();
-    let mut policy = open(course, index, model)?;
+    let mut model = open(course, index, before)?;
+    let policy = &mut model.policy;
     let codec = Arc::clone(policy.codec());
     let demonstrator =
         Demonstrator { codec: &codec, toolbox: &course.tools, prompt: &course.prompt, limits: &course.limits };
     let seed = derive(course.seed, &[index as u64]);
     for step in 0..stage.steps {
         let lessons = step * course.batch..(step + 1) * course.batch;
-        let taught = update(course, stage, &mut policy, &demonstrator, seed, lessons)?;
-        progress.step(stage, step + 1, taught);
+        let learnt = update(course, stage, policy, &demonstrator, seed, lessons)?;
+        progress.step(stage, step + 1, learnt);
     }
     let mut report = StageReport {
         stage: stage.name.clone(),
         steps: stage.steps,
         lessons: stage.steps * course.batch,
         seconds: watch.elapsed().as_secs_f64(),
-        figures: taught_figures(stage, &policy, &demonstrator, course.seed)?,
+        figures: taught_figures(stage, policy, &demonstrator, course.seed)?,
         failed: Vec::new(),
     };
     if stage.gate.episodes > 0 {
-        report.figures.extend(episode_figures(course, stage, &mut policy)?);
+        report.figures.extend(episode_figures(course, stage, policy)?);
     }
     report.failed = failures(&stage.gate, &report.figures);
     progress.stage(&report).map_err(|source| Error::Io { path: out.to_owned(), source })?;
     if report.failed.is_empty() {
-        return save(&policy, out, Dtype::F32, model);
+        return save(&model, out, Dtype::F32);
     }
     let kept = out.with_extension("failed");
-    save(&policy, &kept, Dtype::F32, model)?;
+    save(&model, &kept, Dtype::F32)?;
     Err(Error::Gate { stage: stage.name.clone(), failed: report.failed.join("; "), kept })
 }
 
-/// One update; returns the mean probability of what it taught.
+/// One update; returns the mean probabilities of what it taught.
 fn update(
     course: &Course,
     stage: &Stage,
@@ -143,7 +169,7 @@ fn update(
     demonstrator: &Demonstrator<'_>,
     seed: u64,
     lessons: Range<u64>,
-) -> Result<f64, Error> {
+) -> Result<Learnt, Error> {
     let make = |i| match draw(&stage.tasks, &stage.world, seed, i) {
         Some(lesson) => demonstrator.run(&lesson).map(Some),
         None => Ok(None),
@@ -154,30 +180,31 @@ fn update(
     let taught: Vec<bool> = (demonstrations.iter())
         .flat_map(|one| (0..one.taught.len() + one.labels.len()).map(|i| i < one.taught.len()))
         .collect();
-    let mut probability = 0.0;
+    let mut learnt = Learnt::default();
     policy.update_sequences(&sequences, 1.0, &mut |scores| {
-        let (loss, mean) = lesson_loss(scores, &taught, course.label_weight);
-        probability = mean;
-        loss
+        let mean = |kind: bool| mean_probability(scores.logprobs.iter().zip(&taught).filter(|(_, t)| **t == kind));
+        learnt = Learnt { taught: mean(true), labels: mean(false) };
+        lesson_loss(scores, &taught, course.label_weight)
     })?;
-    Ok(probability)
+    Ok(learnt)
 }
 
-/// Mean negative log-likelihood of what is taught, plus `label_weight` times that of labels; and the mean probability
-/// of what is taught.
-fn lesson_loss(scores: &TokenScores, taught: &[bool], label_weight: f64) -> (TokenLoss, f64) {
+fn mean_probability<'a>(tokens: impl Iterator<Item = (&'a f32, &'a bool)>) -> Option<f64> {
+    let probabilities: Vec<f64> = tokens.map(|(logprob, _)| f64::from(logprob.exp())).collect();
+    (!probabilities.is_empty()).then(|| probabilities.iter().sum::<f64>() / probabilities.len() as f64)
+}
+
+/// Mean negative log-likelihood of what is taught, plus `label_weight` times that of labels.
+fn lesson_loss(scores: &TokenScores, taught: &[bool], label_weight: f64) -> TokenLoss {
     let count = taught.iter().filter(|&&t| t).count().max(1) as f64;
     let labels = (taught.len() as f64 - count).max(1.0);
     let weight = |t: bool| if t { 1.0 / count } else { label_weight / labels };
-    let pairs = || scores.logprobs.iter().zip(taught);
-    let loss = TokenLoss {
-        value: pairs().map(|(&logprob, &t)| -f64::from(logprob) * weight(t)).sum(),
+    TokenLoss {
+        value: scores.logprobs.iter().zip(taught).map(|(&logprob, &t)| -f64::from(logprob) * weight(t)).sum(),
         d_logprobs: taught.iter().map(|&t| -weight(t) as f32).collect(),
         d_entropies: Vec::new(),
         metrics: BTreeMap::new(),
-    };
-    let mean = pairs().filter(|(_, t)| **t).map(|(logprob, _)| f64::from(logprob.exp())).sum::<f64>() / count;
-    (loss, mean)
+    }
 }
 
 /// Mean probability of taught tokens on held-out lessons, by task.

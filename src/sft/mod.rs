@@ -6,4 +6,4 @@ mod course;
 
 pub use batch::{Demonstration, Demonstrator};
 pub use config::{Course, Gate, Stage};
-pub use course::{Progress, StageReport, run};
+pub use course::{Learnt, Progress, StageReport, run};

@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod harness;
 mod interrupt;
+mod lora;
 mod models;
 mod runs;
 mod settings;

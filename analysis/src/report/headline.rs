@@ -144,7 +144,7 @@ fn metric_table(names: &[&String], run: &RunData) -> String {
         );
     }
     format!(
-        r#"<table><caption>All metrics</caption><thead><tr><th scope="col">Metric</th><th scope="col">Before</th><th scope="col">After</th><th scope="col">Change</th></tr></thead><tbody>{rows}</tbody></table>"#
+        r#"<details><summary>All metrics, before and after</summary><table><thead><tr><th scope="col">Metric</th><th scope="col">Before</th><th scope="col">After</th><th scope="col">Change</th></tr></thead><tbody>{rows}</tbody></table></details>"#
     )
 }
 

@@ -16,8 +16,8 @@ pub fn report_html(run: &RunData) -> String {
         headline::header(run),
         headline::held_out(run),
         grid("curves", "Training", &known),
-        grid("other-curves", "Other metrics", &other),
         episodes::section(run),
+        folded(&other),
         configuration(&run.config_toml),
     ]
     .concat();
@@ -35,9 +35,25 @@ fn grid(id: &str, title: &str, charts: &[Chart]) -> String {
     if charts.is_empty() {
         return String::new();
     }
+    format!(r#"<section aria-labelledby="{id}"><h2 id="{id}">{title}</h2>{}</section>"#, cards(charts))
+}
+
+/// Curves that few readers look for.
+fn folded(charts: &[Chart]) -> String {
+    if charts.is_empty() {
+        return String::new();
+    }
+    format!(
+        r#"<section aria-labelledby="other-curves"><h2 id="other-curves">Other metrics</h2><details><summary>{} more curves</summary>{}</details></section>"#,
+        charts.len(),
+        cards(charts)
+    )
+}
+
+fn cards(charts: &[Chart]) -> String {
     let cards: String = charts.iter().map(|chart| format!(r#"<div class="card">{}</div>"#, chart.svg())).collect();
     format!(
-        r#"<section aria-labelledby="{id}"><h2 id="{id}">{title}</h2><p class="hint">Strong lines are smoothed; values are under the pointer.</p><div class="grid-charts">{cards}</div></section>"#
+        r#"<p class="hint">Strong lines are smoothed; values are under the pointer.</p><div class="grid-charts">{cards}</div>"#
     )
 }
 

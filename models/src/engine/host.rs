@@ -35,10 +35,10 @@ pub(crate) struct HostModel {
 }
 
 impl HostModel {
-    /// Copies the language model's weights from the device.
+    /// Copies the language model's weights from the device, an adapter merged into them.
     pub(crate) fn new<D: Kernels>(model: &Qwen<D>) -> Result<Self> {
         let config = model.config.text.clone();
-        let get = |name: &str| model.weights.index(name).map(|index| model.weights.values(index));
+        let get = |name: &str| model.weights.index(name).map(|index| model.merged(index));
         let layers = (0..config.layers).map(|i| layer(i, &get)).collect::<Result<_>>()?;
         let head = if config.tie_word_embeddings { None } else { Some(get("lm_head.weight")?) };
         Ok(Self { embed: get("model.embed_tokens.weight")?, norm: get("model.norm.weight")?, layers, head, config })

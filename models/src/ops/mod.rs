@@ -8,6 +8,7 @@
 //! | op | formula |
 //! |---|---|
 //! | [`mod@linear`] | `x wᵀ + b` |
+//! | [`mod@lora`] | `y + s x aᵀ bᵀ` |
 //! | [`mod@rms_norm`] | `x / sqrt(mean(x²) + eps) * w` |
 //! | [`mod@add`] | `x + y` |
 //! | [`mod@rotary`] | rotation of the halves of each head |
@@ -19,6 +20,8 @@
 //! | [`mod@splice`] | rows of `x` replaced by others |
 //! | [`mod@gather_rows`] | `x[rows]` |
 //! | [`mod@token_logprob`] | `(ln p[target], entropy(p))` |
+//!
+//! [`mod@recompute`] runs a part of the model again in the backward pass instead of keeping what it computed.
 //!
 //! [`gemm`] is the product of matrices beneath them. Results are the same, bit for bit, at any
 //! number of threads.
@@ -34,7 +37,10 @@ pub mod gather_rows;
 pub mod gelu;
 pub mod gemm;
 pub mod linear;
+pub mod lora;
 mod parallel;
+mod param;
+pub mod recompute;
 pub mod rms_norm;
 pub mod rotary;
 pub(crate) mod simd;
@@ -50,6 +56,8 @@ use std::sync::Arc;
 use dfdx::prelude::*;
 
 use attention::{AttentionPlan, Heads};
+use lora::LowRank;
+pub use param::Param;
 use token_logprob::Choice;
 
 /// A matrix of run-time sizes on device `D`, with tape `T`.
@@ -65,21 +73,31 @@ pub type Vector<D, T = NoneTape> = Tensor<(usize,), f32, D, T>;
 /// [`CpuError::WrongNumElements`] on `Cpu`, and a panic of dfdx's in the composites.
 pub trait Kernels: Device<f32> {
     /// `y[t, n] = x[t, k] w[n, k]ᵀ + b[n]`; the weight has Hugging Face's layout.
-    fn linear<T: Tape<f32, Self>>(
+    fn linear<'a, T: Tape<f32, Self>>(
         x: Matrix<Self, T>,
-        w: &Matrix<Self>,
-        b: Option<&Vector<Self>>,
+        w: impl Into<Param<'a, Matrix<Self>>>,
+        b: Option<Param<'a, Vector<Self>>>,
     ) -> Result<Matrix<Self, T>, Self::Err> {
-        linear::reference::linear(x, w, b)
+        linear::reference::linear(x, w.into().values, b.map(|b| b.values))
+    }
+
+    /// `y[t, n] + s drop(x)[t, k] a[r, k]ᵀ b[n, r]ᵀ`: a low-rank term added to a linear map of `x`, see [`LowRank`].
+    fn lora<T: Tape<f32, Self>>(
+        y: Matrix<Self, T>,
+        x: &Matrix<Self>,
+        [a, b]: [&Matrix<Self>; 2],
+        how: &LowRank,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        lora::reference::lora(y, x, [a, b], how)
     }
 
     /// `y[t, d] = x[t, d] / sqrt(mean_d(x²) + eps) * w[d]`.
-    fn rms_norm<T: Tape<f32, Self>>(
+    fn rms_norm<'a, T: Tape<f32, Self>>(
         x: Matrix<Self, T>,
-        w: &Vector<Self>,
+        w: impl Into<Param<'a, Vector<Self>>>,
         eps: f32,
     ) -> Result<Matrix<Self, T>, Self::Err> {
-        rms_norm::reference::rms_norm(x, w, eps)
+        rms_norm::reference::rms_norm(x, w.into().values, eps)
     }
 
     /// `x[t, d] + y[t, d]`.
@@ -153,8 +171,12 @@ pub trait Kernels: Device<f32> {
     }
 
     /// `y[i] = table[ids[i]]`: `[n, d]` of a table `[V, d]`, on the given tape.
-    fn embed<T: Tape<f32, Self>>(table: &Matrix<Self>, ids: &[usize], tape: T) -> Result<Matrix<Self, T>, Self::Err> {
-        embed::reference::embed(table, ids, tape)
+    fn embed<'a, T: Tape<f32, Self>>(
+        table: impl Into<Param<'a, Matrix<Self>>>,
+        ids: &[usize],
+        tape: T,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        embed::reference::embed(table.into().values, ids, tape)
     }
 
     /// `x[t, d]` with row `at[i]` replaced by `rows[i]` (`rows` is `[r, d]`). The gradient of a
@@ -184,30 +206,39 @@ pub trait Kernels: Device<f32> {
     /// `softmax(x headᵀ / temperature)`, suppressed tokens left out, and the entropy of that
     /// distribution, both in nats. `head` is `[V, d]`. A suppressed target has log-probability
     /// `-inf` and no gradient through it. See [`seed_gradient`] for the way back.
-    fn token_logprob<T: Tape<f32, Self>>(
+    fn token_logprob<'a, T: Tape<f32, Self>>(
         x: Matrix<Self, T>,
-        head: &Matrix<Self>,
+        head: impl Into<Param<'a, Matrix<Self>>>,
         choice: &Arc<Choice>,
     ) -> Result<Matrix<Self, T>, Self::Err> {
-        token_logprob::reference::token_logprob(x, head, choice)
+        token_logprob::reference::token_logprob(x, head.into().values, choice)
     }
 }
 
 impl Kernels for Cpu {
-    fn linear<T: Tape<f32, Self>>(
+    fn linear<'a, T: Tape<f32, Self>>(
         x: Matrix<Self, T>,
-        w: &Matrix<Self>,
-        b: Option<&Vector<Self>>,
+        w: impl Into<Param<'a, Matrix<Self>>>,
+        b: Option<Param<'a, Vector<Self>>>,
     ) -> Result<Matrix<Self, T>, CpuError> {
-        linear::on_cpu(x, w, b)
+        linear::on_cpu(x, w.into(), b)
     }
 
-    fn rms_norm<T: Tape<f32, Self>>(
+    fn lora<T: Tape<f32, Self>>(
+        y: Matrix<Self, T>,
+        x: &Matrix<Self>,
+        [a, b]: [&Matrix<Self>; 2],
+        how: &LowRank,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        lora::on_cpu(y, x, [a, b], how)
+    }
+
+    fn rms_norm<'a, T: Tape<f32, Self>>(
         x: Matrix<Self, T>,
-        w: &Vector<Self>,
+        w: impl Into<Param<'a, Vector<Self>>>,
         eps: f32,
     ) -> Result<Matrix<Self, T>, CpuError> {
-        rms_norm::on_cpu(x, w, eps)
+        rms_norm::on_cpu(x, w.into(), eps)
     }
 
     fn add<T: Tape<f32, Self> + Merge<R>, R: Default>(
@@ -256,8 +287,12 @@ impl Kernels for Cpu {
         attention::on_cpu(q, k, v, plan, heads)
     }
 
-    fn embed<T: Tape<f32, Self>>(table: &Matrix<Self>, ids: &[usize], tape: T) -> Result<Matrix<Self, T>, CpuError> {
-        embed::on_cpu(table, ids, tape)
+    fn embed<'a, T: Tape<f32, Self>>(
+        table: impl Into<Param<'a, Matrix<Self>>>,
+        ids: &[usize],
+        tape: T,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        embed::on_cpu(table.into(), ids, tape)
     }
 
     fn splice<T: Tape<f32, Self> + Merge<R>, R: Tape<f32, Self>>(
@@ -279,12 +314,12 @@ impl Kernels for Cpu {
         gather_rows::on_cpu(x, rows)
     }
 
-    fn token_logprob<T: Tape<f32, Self>>(
+    fn token_logprob<'a, T: Tape<f32, Self>>(
         x: Matrix<Self, T>,
-        head: &Matrix<Self>,
+        head: impl Into<Param<'a, Matrix<Self>>>,
         choice: &Arc<Choice>,
     ) -> Result<Matrix<Self, T>, CpuError> {
-        token_logprob::on_cpu(x, head, choice)
+        token_logprob::on_cpu(x, head.into(), choice)
     }
 }
 

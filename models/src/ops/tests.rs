@@ -74,7 +74,7 @@ fn linear_equals_its_composite() {
         let mut s = Source::new(t as u64);
         let (x, w, b) = (s.matrix(t, k), s.matrix(n, k), s.vector(n));
         let leaves = [x, w];
-        let fused = run(&leaves, Some(&b), |l| Cpu::linear(again(&l[0]), &leaves[1], Some(&b)).unwrap());
+        let fused = run(&leaves, Some(&b), |l| Cpu::linear(again(&l[0]), &leaves[1], Some((&b).into())).unwrap());
         let plain =
             run(&leaves, Some(&b), |l| super::linear::reference::linear(again(&l[0]), &leaves[1], Some(&b)).unwrap());
         assert_close("linear", &fused, &plain);
@@ -314,7 +314,7 @@ fn layer() -> Vec<Vec<f32>> {
     let x = Cpu::rms_norm(h.clone().put_tape(tape), &norm, 1e-6).unwrap();
     let k = Cpu::linear(x.with_empty_tape(), &wk, None).unwrap();
     let v = Cpu::linear(x.with_empty_tape(), &wv, None).unwrap();
-    let q = Cpu::rotary(Cpu::linear(x, &wq, Some(&bias)).unwrap(), &cos, &cos, 4).unwrap();
+    let q = Cpu::rotary(Cpu::linear(x, &wq, Some((&bias).into())).unwrap(), &cos, &cos, 4).unwrap();
     let h = Cpu::add(Cpu::attention(q, k, v, &plan, heads).unwrap(), h).unwrap();
     let (h, tape) = h.split_tape();
     let up = Cpu::linear(h.clone().put_tape(tape), &w_in, None).unwrap();

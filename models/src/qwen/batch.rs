@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use image::RgbImage;
+use imagent_core::derive;
 
 use super::positions::{GridSpan, Positions};
 use crate::error::Result;
@@ -68,6 +69,8 @@ pub struct Packed {
     pub axes: [Vec<u32>; 3],
     /// Who sees whom.
     pub plan: Arc<AttentionPlan>,
+    /// A name for each row: a hash of its token and of those before it, whatever the pass it is in.
+    pub row_keys: Vec<u64>,
     /// Distinct images.
     pub images: Vec<Arc<RgbImage>>,
     /// Rows that are image tokens.
@@ -93,6 +96,7 @@ impl Packed {
             ids: builder.ids,
             axes: builder.axes,
             plan: Arc::new(AttentionPlan::new(builder.segments, rows)?),
+            row_keys: builder.row_keys,
             images: builder.images,
             image_rows: builder.image_rows,
             image_cells: builder.image_cells,
@@ -106,6 +110,7 @@ struct Builder {
     ids: Vec<usize>,
     axes: [Vec<u32>; 3],
     segments: Vec<Segment>,
+    row_keys: Vec<u64>,
     images: Vec<Arc<RgbImage>>,
     image_rows: Vec<usize>,
     image_cells: Vec<(usize, usize)>,
@@ -140,6 +145,13 @@ impl Builder {
     fn rows(&mut self, sequence: &Sequence<'_>, range: std::ops::Range<usize>) -> std::ops::Range<usize> {
         let start = self.ids.len();
         self.ids.extend(sequence.ids[range.clone()].iter().map(|&id| id as usize));
+        let mut key = 0;
+        for (i, &id) in sequence.ids[..range.end].iter().enumerate() {
+            key = derive(key, &[u64::from(id)]);
+            if i >= range.start {
+                self.row_keys.push(key);
+            }
+        }
         let spans: Vec<GridSpan> = sequence.images.iter().map(|image| image.span).collect();
         let mut positions = Positions::default();
         positions.extend(sequence.ids.len(), &spans);

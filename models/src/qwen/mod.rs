@@ -1,6 +1,7 @@
 //! Qwen2.5-VL on dfdx: parameters, vision tower, language model and what is packed into one pass.
 
 pub mod batch;
+mod dropout;
 mod layout;
 pub mod model;
 pub mod positions;
@@ -8,6 +9,7 @@ pub mod probe;
 pub(crate) mod rotary;
 mod text;
 pub mod trace;
+mod tune;
 mod vision;
 pub mod weights;
 pub mod windows;
@@ -16,4 +18,5 @@ pub use batch::{Packed, Sequence, SequenceImage, Target};
 pub use model::Qwen;
 pub use positions::Positions;
 pub use trace::Trace;
+pub use tune::{Parameter, Tuning};
 pub use weights::{MatrixId, VectorId, Weights};

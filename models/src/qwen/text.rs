@@ -1,5 +1,6 @@
 //! The language model: token and image embeddings in, hidden states and token scores out.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use dfdx::prelude::*;
@@ -13,19 +14,34 @@ use super::weights::device_error;
 use crate::error::Result;
 use crate::image_processor::Patches;
 use crate::ops::attention::{AttentionPlan, Heads};
+use crate::ops::recompute::{Part, recompute};
 use crate::ops::token_logprob::Choice;
 use crate::ops::{Kernels, Matrix};
 
 /// What all layers of one pass share.
-struct Pass<'a> {
-    plan: &'a Arc<AttentionPlan>,
+#[derive(Clone)]
+struct Pass {
+    plan: Arc<AttentionPlan>,
     cos: Arc<Vec<f32>>,
     sin: Arc<Vec<f32>>,
 }
 
+/// One decoder layer as a part that can be run again.
+struct Layer<D: Kernels> {
+    model: Arc<Qwen<D>>,
+    index: usize,
+    pass: Pass,
+}
+
+impl<D: Kernels> Part<D> for Layer<D> {
+    fn run<T: Tape<f32, D>>(&self, x: Matrix<D, T>) -> std::result::Result<Matrix<D, T>, D::Err> {
+        self.model.text_layer(x, &self.model.layout.layers[self.index], &self.pass, &mut Trace::off())
+    }
+}
+
 impl<D: Kernels> Qwen<D> {
     /// Final hidden states (after the last norm) of a packed pass, `[rows, hidden]`. `patches` are those of
-    /// `packed.images`, in order.
+    /// `packed.images`, in order. What comes before anything that is trained runs without the tape.
     pub fn hidden<T: Tape<f32, D>>(
         &self,
         packed: &Packed,
@@ -33,17 +49,42 @@ impl<D: Kernels> Qwen<D> {
         tape: T,
         trace: &mut Trace,
     ) -> Result<Matrix<D, T>> {
-        let mut x = self.embed(packed, patches, tape, trace)?;
-        trace.keep(|| "inputs_embeds".into(), &x);
         let Angles { cos, sin } = rotary::text(&self.config.text, packed.axes.each_ref().map(Vec::as_slice));
-        let pass = Pass { plan: &packed.plan, cos: Arc::new(cos), sin: Arc::new(sin) };
-        for (i, layer) in self.layout.layers.iter().enumerate() {
-            x = self.text_layer(x, layer, &pass, trace)?;
-            trace.keep(|| format!("hidden.{i}"), &x);
-        }
+        let pass = Pass { plan: Arc::clone(&packed.plan), cos: Arc::new(cos), sin: Arc::new(sin) };
+        let (layers, starts) = (self.layout.layers.len(), self.trained.starts);
+        let in_tower = !patches.is_empty() && starts.tower < self.layout.blocks.len() + 2;
+        let x = if starts.text == 0 || in_tower {
+            let x = self.embed(packed, patches, tape, trace)?;
+            trace.keep(|| "inputs_embeds".into(), &x);
+            self.text_layers(x, 0..layers, &pass, trace)?
+        } else {
+            let x = self.embed(packed, patches, NoneTape, trace)?;
+            trace.keep(|| "inputs_embeds".into(), &x);
+            let x = self.text_layers(x, 0..starts.text - 1, &pass, trace)?;
+            self.text_layers(x.put_tape(tape), starts.text - 1..layers, &pass, trace)?
+        };
         let eps = self.config.text.rms_norm_eps as f32;
         let x = D::rms_norm(x, self.weights.vector(self.layout.norm), eps).map_err(device_error("rms_norm"))?;
         trace.keep(|| "hidden.norm".into(), &x);
+        Ok(x)
+    }
+
+    fn text_layers<T: Tape<f32, D>>(
+        &self,
+        mut x: Matrix<D, T>,
+        layers: Range<usize>,
+        pass: &Pass,
+        trace: &mut Trace,
+    ) -> Result<Matrix<D, T>> {
+        let again = (self.gradient_checkpointing && T::OWNS_TAPE).then(|| Arc::new(self.clone()));
+        for index in layers {
+            let out = match &again {
+                None => self.text_layer(x, &self.layout.layers[index], pass, trace),
+                Some(model) => recompute(x, Layer { model: Arc::clone(model), index, pass: pass.clone() }),
+            };
+            x = out.map_err(device_error("decoder layer"))?;
+            trace.keep(|| format!("hidden.{index}"), &x);
+        }
         Ok(x)
     }
 
@@ -121,36 +162,36 @@ impl<D: Kernels> Qwen<D> {
         &self,
         x: Matrix<D, T>,
         layer: &TextLayer,
-        pass: &Pass<'_>,
+        pass: &Pass,
         trace: &mut Trace,
-    ) -> Result<Matrix<D, T>> {
+    ) -> std::result::Result<Matrix<D, T>, D::Err> {
         let eps = self.config.text.rms_norm_eps as f32;
         let (x, tape) = x.split_tape();
-        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.input_norm), eps);
-        let h = self.text_attention(h.map_err(device_error("rms_norm"))?, layer, pass, trace)?;
-        let x = D::add(self.linear(h, layer.o)?, x).map_err(device_error("add"))?;
+        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.input_norm), eps)?;
+        let h = self.text_attention(h, layer, pass, trace)?;
+        let x = D::add(self.linear(h, layer.o)?, x)?;
         let (x, tape) = x.split_tape();
-        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.post_norm), eps);
-        let h = self.gated_mlp(h.map_err(device_error("rms_norm"))?, [layer.gate, layer.up, layer.down])?;
-        D::add(h, x).map_err(device_error("add"))
+        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.post_norm), eps)?;
+        let h = self.gated_mlp(h, [layer.gate, layer.up, layer.down])?;
+        D::add(h, x)
     }
 
     fn text_attention<T: Tape<f32, D>>(
         &self,
         h: Matrix<D, T>,
         layer: &TextLayer,
-        pass: &Pass<'_>,
+        pass: &Pass,
         trace: &mut Trace,
-    ) -> Result<Matrix<D, T>> {
+    ) -> std::result::Result<Matrix<D, T>, D::Err> {
         let config = &self.config.text;
-        let turn = |x, heads| D::rotary(x, &pass.cos, &pass.sin, heads).map_err(device_error("rotary"));
+        let turn = |x, heads| D::rotary(x, &pass.cos, &pass.sin, heads);
         let (h, tape) = h.split_tape();
         let (q, tape) = turn(self.linear(h.clone().put_tape(tape), layer.q)?, config.heads)?.split_tape();
         let (k, tape) = turn(self.linear(h.clone().put_tape(tape), layer.k)?, config.kv_heads)?.split_tape();
         let (v, tape) = self.linear(h.put_tape(tape), layer.v)?.split_tape();
         let scale = (config.head_dim() as f32).sqrt().recip();
         let heads = Heads { queries: config.heads, keys: config.kv_heads, scale };
-        trace.keep_attention(&q, &k, pass.plan, heads);
-        D::attention(q.put_tape(tape), k, v, pass.plan, heads).map_err(device_error("attention"))
+        trace.keep_attention(&q, &k, &pass.plan, heads);
+        D::attention(q.put_tape(tape), k, v, &pass.plan, heads)
     }
 }

@@ -1,11 +1,13 @@
 //! The parameters: every matrix and vector of the model under its hub name, in the order of the checkpoint.
 
+use std::sync::Arc;
+
 use dfdx::prelude::*;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::ops::Kernels;
+use crate::ops::{Kernels, Param};
 
 /// A matrix `[out, in]` on device `D`.
 pub type Matrix<D> = Tensor<(usize, usize), f32, D>;
@@ -32,6 +34,8 @@ pub struct Entry {
     pub name: String,
     /// Shape in the checkpoint; a convolution's is flattened to `[out, rest]` here.
     pub shape: Vec<usize>,
+    /// Whether it is trained; otherwise it gets no gradient.
+    pub trained: bool,
     place: Place,
 }
 
@@ -55,9 +59,22 @@ impl Entry {
 /// All parameters of a model.
 #[derive(Clone, Debug)]
 pub struct Weights<D: Kernels> {
-    entries: Vec<Entry>,
-    matrices: Vec<Matrix<D>>,
-    vectors: Vec<Vector<D>>,
+    entries: Arc<Vec<Entry>>,
+    matrices: Vec<Held<Matrix<D>>>,
+    vectors: Vec<Held<Vector<D>>>,
+}
+
+/// A tensor, and whether it is trained.
+#[derive(Clone, Debug)]
+struct Held<P> {
+    values: P,
+    trained: bool,
+}
+
+impl<P> Held<P> {
+    fn new(values: P) -> Self {
+        Self { values, trained: true }
+    }
 }
 
 impl<D: Kernels> Weights<D> {
@@ -67,22 +84,22 @@ impl<D: Kernels> Weights<D> {
         device: &D,
         mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let mut weights = Self { entries: Vec::new(), matrices: Vec::new(), vectors: Vec::new() };
+        let (mut entries, mut matrices, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
         for (name, shape) in crate::checkpoint::names(config) {
             let data = values(&name, &shape)?;
             let place = if shape.len() == 1 {
                 let vector = device.try_tensor_from_vec(data, (shape[0],)).map_err(device_error("load"))?;
-                weights.vectors.push(vector);
-                Place::Vector(weights.vectors.len() - 1)
+                vectors.push(Held::new(vector));
+                Place::Vector(vectors.len() - 1)
             } else {
                 let flat = (shape[0], shape[1..].iter().product());
                 let matrix = device.try_tensor_from_vec(data, flat).map_err(device_error("load"))?;
-                weights.matrices.push(matrix);
-                Place::Matrix(weights.matrices.len() - 1)
+                matrices.push(Held::new(matrix));
+                Place::Matrix(matrices.len() - 1)
             };
-            weights.entries.push(Entry { name, shape, place });
+            entries.push(Entry { name, shape, trained: true, place });
         }
-        Ok(weights)
+        Ok(Self { entries: Arc::new(entries), matrices, vectors })
     }
 
     /// Reads every parameter from a checkpoint.
@@ -100,8 +117,8 @@ impl<D: Kernels> Weights<D> {
     pub fn values(&self, index: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.entries[index].len()];
         match self.entries[index].place {
-            Place::Matrix(i) => self.matrices[i].copy_into(&mut out),
-            Place::Vector(i) => self.vectors[i].copy_into(&mut out),
+            Place::Matrix(i) => self.matrices[i].values.copy_into(&mut out),
+            Place::Vector(i) => self.vectors[i].values.copy_into(&mut out),
         }
         out
     }
@@ -109,8 +126,18 @@ impl<D: Kernels> Weights<D> {
     /// Overwrites parameter `index`.
     pub fn set(&mut self, index: usize, values: &[f32]) {
         match self.entries[index].place {
-            Place::Matrix(i) => self.matrices[i].copy_from(values),
-            Place::Vector(i) => self.vectors[i].copy_from(values),
+            Place::Matrix(i) => self.matrices[i].values.copy_from(values),
+            Place::Vector(i) => self.vectors[i].values.copy_from(values),
+        }
+    }
+
+    /// Freezes parameter `index`, or thaws it.
+    pub(crate) fn set_trained(&mut self, index: usize, trained: bool) {
+        let entry = &mut Arc::make_mut(&mut self.entries)[index];
+        entry.trained = trained;
+        match entry.place {
+            Place::Matrix(i) => self.matrices[i].trained = trained,
+            Place::Vector(i) => self.vectors[i].trained = trained,
         }
     }
 
@@ -118,12 +145,12 @@ impl<D: Kernels> Weights<D> {
     pub fn gradient(&self, index: usize, gradients: &mut Gradients<f32, D>) -> Result<Vec<f32>> {
         let grad = match self.entries[index].place {
             Place::Matrix(i) => {
-                gradients.try_alloc_for(&self.matrices[i]).map_err(device_error("gradient"))?;
-                gradients.get(&self.matrices[i]).as_vec()
+                gradients.try_alloc_for(&self.matrices[i].values).map_err(device_error("gradient"))?;
+                gradients.get(&self.matrices[i].values).as_vec()
             }
             Place::Vector(i) => {
-                gradients.try_alloc_for(&self.vectors[i]).map_err(device_error("gradient"))?;
-                gradients.get(&self.vectors[i]).as_vec()
+                gradients.try_alloc_for(&self.vectors[i].values).map_err(device_error("gradient"))?;
+                gradients.get(&self.vectors[i].values).as_vec()
             }
         };
         Ok(grad)
@@ -149,12 +176,14 @@ impl<D: Kernels> Weights<D> {
         }
     }
 
-    pub(crate) fn matrix(&self, id: MatrixId) -> &Matrix<D> {
-        &self.matrices[id.0]
+    pub(crate) fn matrix(&self, id: MatrixId) -> Param<'_, Matrix<D>> {
+        let Held { values, trained } = &self.matrices[id.0];
+        Param { values, learns: *trained }
     }
 
-    pub(crate) fn vector(&self, id: VectorId) -> &Vector<D> {
-        &self.vectors[id.0]
+    pub(crate) fn vector(&self, id: VectorId) -> Param<'_, Vector<D>> {
+        let Held { values, trained } = &self.vectors[id.0];
+        Param { values, learns: *trained }
     }
 }
 

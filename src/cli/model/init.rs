@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::ValueEnum;
 use imagent::byte_progress::{ByteProgress, amount};
 use imagent::presets::{PRESETS, Preset, Random};
 use imagent_models::checkpoint::{names, shards};
 use imagent_models::config::Dtype;
 
+use super::Stored;
 use crate::cli::{InputError, print};
 
 /// Arguments of `imagent model init`.
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     out: PathBuf,
     /// Element type of the files [default: bf16 for published sizes, else f32]
     #[arg(long, value_enum)]
-    dtype: Option<Element>,
+    dtype: Option<Stored>,
     /// Most bytes of tensors in one file, as 500MB, 5GB or 4GiB
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = size)]
     shard_size: u64,
@@ -38,23 +38,6 @@ pub(crate) struct Args {
     /// knows single bytes and Qwen's added tokens under their published ids
     #[arg(long, value_name = "DIR")]
     tokenizer_from: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Element {
-    Bf16,
-    F16,
-    F32,
-}
-
-impl From<Element> for Dtype {
-    fn from(element: Element) -> Self {
-        match element {
-            Element::Bf16 => Self::Bf16,
-            Element::F16 => Self::F16,
-            Element::F32 => Self::F32,
-        }
-    }
 }
 
 /// A number of bytes with a unit.

@@ -6,26 +6,28 @@ pub mod reference;
 use dfdx::prelude::*;
 
 use super::tape::{buffer, require, take, view, view1};
-use super::{Matrix, Vector};
+use super::{Matrix, Param, Vector};
 
 pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     x: Matrix<Cpu, T>,
-    w: &Vector<Cpu>,
+    w: Param<'_, Vector<Cpu>>,
     eps: f32,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let (t, d) = *x.shape();
-    require(w.shape().0 == d && d > 0)?;
+    require(w.values.shape().0 == d && d > 0)?;
     let mut y = buffer(t * d);
-    cpu::forward(&mut y, view(&x)?, view1(w)?, eps);
+    cpu::forward(&mut y, view(&x)?, view1(w.values)?, eps);
     let y = x.device().try_tensor_from_vec(y, (t, d))?;
     if T::OWNS_TAPE {
-        let (ghost, w) = (y.ghost(), w.clone());
+        let (ghost, w, learns) = (y.ghost(), w.values.clone(), w.learns);
         tape.add_backward_op(move |grads| {
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             let dw = cpu::backward(grads.get_or_alloc_mut(&x)?, &dy, view(&x)?, view1(&w)?, eps);
-            for (sum, g) in grads.get_or_alloc_mut(&w)?.iter_mut().zip(dw) {
-                *sum += g;
+            if learns {
+                for (sum, g) in grads.get_or_alloc_mut(&w)?.iter_mut().zip(dw) {
+                    *sum += g;
+                }
             }
             Ok(())
         });

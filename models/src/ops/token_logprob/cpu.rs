@@ -92,10 +92,17 @@ pub struct Saved<'a> {
     pub lse: &'a [f32],
 }
 
-/// Adds to `dx[n, d]` and `dhead[vocabulary, d]`, given `dout[n, 2]` by log-probability and entropy.
+/// Adds to `dx[n, d]` and, unless the head is frozen, to `dhead[vocabulary, d]`, given `dout[n, 2]` by log-probability and entropy.
 ///
 /// `dz = g (onehot(target) - p) - e p (ln p + entropy)`; `g` counts as 0 for a suppressed target.
-pub fn backward(dx: &mut [f32], dhead: &mut [f32], dout: &[f32], saved: Saved<'_>, choice: &Choice, d: usize) {
+pub fn backward(
+    dx: &mut [f32],
+    mut dhead: Option<&mut [f32]>,
+    dout: &[f32],
+    saved: Saved<'_>,
+    choice: &Choice,
+    d: usize,
+) {
     let Saved { x, head, out, lse } = saved;
     let vocabulary = head.len() / d;
     let mut logits = Vec::new();
@@ -118,7 +125,9 @@ pub fn backward(dx: &mut [f32], dhead: &mut [f32], dout: &[f32], saved: Saved<'_
         let (m, range) = (rows.len(), rows.start * d..rows.end * d);
         let gradient = Mat::new(&logits, m, vocabulary);
         matmul(MatMut::new(&mut dx[range.clone()], m, d), gradient, Mat::new(head, vocabulary, d), true);
-        matmul(MatMut::new(dhead, vocabulary, d), gradient.t(), Mat::new(&x[range], m, d), true);
+        if let Some(dhead) = dhead.as_deref_mut() {
+            matmul(MatMut::new(dhead, vocabulary, d), gradient.t(), Mat::new(&x[range], m, d), true);
+        }
     }
 }
 

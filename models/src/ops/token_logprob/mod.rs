@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use super::Matrix;
 use super::tape::{require, take, view};
+use super::{Matrix, Param};
 
 /// Which token of each row to score, and how the distribution is shaped.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +25,10 @@ pub struct Choice {
 
 pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     x: Matrix<Cpu, T>,
-    head: &Matrix<Cpu>,
+    head: Param<'_, Matrix<Cpu>>,
     choice: &Arc<Choice>,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    let Param { values: head, learns } = head;
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let ((n, d), (vocabulary, d2)) = (*x.shape(), *head.shape());
     require(d == d2 && choice.targets.len() == n && choice.temperature > 0.0)?;
@@ -40,11 +41,13 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
         let (handle, head, choice) = (out.clone(), head.clone(), choice.clone());
         tape.add_backward_op(move |grads| {
             let dout = take(grads.get_or_alloc_mut(&handle)?);
-            let mut dhead = take(grads.get_or_alloc_mut(&head)?);
+            let mut dhead = if learns { Some(take(grads.get_or_alloc_mut(&head)?)) } else { None };
             let dx = grads.get_or_alloc_mut(&x)?;
             let saved = cpu::Saved { x: view(&x)?, head: view(&head)?, out: view(&handle)?, lse: &lse };
-            cpu::backward(dx, &mut dhead, &dout, saved, &choice, d);
-            **grads.get_or_alloc_mut(&head)? = dhead;
+            cpu::backward(dx, dhead.as_deref_mut(), &dout, saved, &choice, d);
+            if let Some(dhead) = dhead {
+                **grads.get_or_alloc_mut(&head)? = dhead;
+            }
             Ok(())
         });
     }

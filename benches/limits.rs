@@ -1,0 +1,116 @@
+//! How far the stages of a step are from what this machine can do, measured in the same run:
+//! `cargo bench --bench limits`.
+//!
+//! A stage's limit is the larger of its floating-point operations over the speed of a large matrix product, and its bytes
+//! over the bandwidth of memory (of the cache, while the weights fit there).
+
+mod workload;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Parser;
+use imagent::models::ops::gemm::{Mat, MatMut, matmul};
+use rayon::prelude::*;
+use serde_json::json;
+use workload::stages::{Stage, intake, model};
+use workload::{Sizes, peak_memory};
+
+/// Each figure is the best of as many runs as fit into this time, and of three at least.
+const BUDGET: Duration = Duration::from_millis(1500);
+
+#[derive(Parser)]
+struct Args {
+    /// Prints a line of JSON for each stage.
+    #[arg(long)]
+    json: bool,
+    /// Runs the stages whose name holds this text.
+    #[arg(default_value = "")]
+    filter: String,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let sizes = Sizes::default();
+    println!("threads {}", rayon::current_num_threads());
+    let mut peak = 0.0_f64;
+    for (rows, inner, columns) in
+        [(1024, 1024, 1024), (4256, 256, 1536), (4256, 768, 256), (64, 256, 1536), (1536, 1176, 128)]
+    {
+        let speed = product(rows, inner, columns);
+        peak = peak.max(speed);
+        println!("product {rows:>5} x {inner:>4} x {columns:>4}  {:7.1} GFLOP/s", speed / 1e9);
+    }
+    let (memory, cache) = (reading(1 << 28), reading(1 << 22));
+    println!("reading 1 GiB {:.1} GB/s, 16 MiB {:.1} GB/s", memory / 1e9, cache / 1e9);
+    println!();
+    let stages = intake().into_iter().chain(model(&sizes)?).filter(|stage| stage.name.contains(&args.filter));
+    println!("{:<36} {:>10} {:>12} {:>9} {:>9} {:>7}", "stage", "ms", "rate", "GFLOP", "GFLOP/s", "limit");
+    for Stage { name, unit, count, flops, bytes, mut run } in stages {
+        let seconds = best(&mut run);
+        let limit = (flops / peak).max(bytes / cache.max(memory));
+        if args.json {
+            let rate = count as f64 / seconds;
+            let fraction = limit / seconds;
+            let ms = seconds * 1e3;
+            println!(
+                "{}",
+                json!({"name": name, "unit": unit, "rate": rate, "ms": ms, "flops": flops, "limit": fraction})
+            );
+            continue;
+        }
+        println!(
+            "{name:<36} {:>10.2} {:>9.0}/s {unit} {:>6.2} {:>9.1} {:>5.0} %",
+            seconds * 1e3,
+            count as f64 / seconds,
+            flops / 1e9,
+            flops / seconds / 1e9,
+            100.0 * limit / seconds,
+        );
+    }
+    if let Some(peak) = peak_memory() {
+        println!("\npeak resident memory {peak:.0} MiB");
+    }
+    Ok(())
+}
+
+/// Seconds of the fastest run.
+fn best(run: &mut dyn FnMut()) -> f64 {
+    run();
+    let (start, mut least, mut runs) = (Instant::now(), f64::MAX, 0);
+    while runs < 3 || start.elapsed() < BUDGET {
+        let once = Instant::now();
+        run();
+        least = least.min(once.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    least
+}
+
+/// Floating-point operations a second of one product `[rows, inner] x [inner, columns]`.
+fn product(rows: usize, inner: usize, columns: usize) -> f64 {
+    let (a, b) = (vec![0.5; rows * inner], vec![0.25; inner * columns]);
+    let mut c = vec![0.0; rows * columns];
+    let seconds = best(&mut || {
+        let out = MatMut::new(&mut c, rows, columns);
+        matmul(out, Mat::new(&a, rows, inner), Mat::new(&b, inner, columns), false);
+    });
+    2.0 * (rows * inner * columns) as f64 / seconds
+}
+
+/// Bytes a second of reading `count` numbers on all threads.
+fn reading(count: usize) -> f64 {
+    let values = vec![1.0_f32; count];
+    let seconds = best(&mut || {
+        let sum = |chunk: &[f32]| {
+            let mut lanes = [0.0_f32; 64];
+            chunk.chunks_exact(64).for_each(|part| lanes.iter_mut().zip(part).for_each(|(lane, x)| *lane += x));
+            lanes.iter().sum::<f32>()
+        };
+        std::hint::black_box(values.par_chunks(1 << 16).map(sum).sum::<f32>());
+    });
+    4.0 * count as f64 / seconds
+}

@@ -1,0 +1,26 @@
+//! The stages of a GRPO step, by criterion: `cargo bench --bench stages -- [FILTER]`.
+
+mod workload;
+
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput};
+use workload::Sizes;
+use workload::stages::{Stage, intake, model};
+
+fn all(criterion: &mut Criterion) {
+    let stages = intake().into_iter().chain(model(&Sizes::default()).unwrap_or_default());
+    for Stage { name, count, mut run, .. } in stages {
+        let mut group = criterion.benchmark_group("stages");
+        group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(name, |bencher| bencher.iter(&mut run));
+        group.finish();
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    all(&mut criterion);
+    criterion.final_summary();
+}
