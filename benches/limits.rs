@@ -37,12 +37,14 @@ fn main() -> Result<()> {
     let sizes = Sizes::default();
     println!("threads {}", rayon::current_num_threads());
     let mut peak = 0.0_f64;
-    for (rows, inner, columns) in
-        [(1024, 1024, 1024), (4256, 256, 1536), (4256, 768, 256), (64, 256, 1536), (1536, 1176, 128)]
-    {
-        let speed = product(rows, inner, columns);
-        peak = peak.max(speed);
-        println!("product {rows:>5} x {inner:>4} x {columns:>4}  {:7.1} GFLOP/s", speed / 1e9);
+    // A linear map forward, its gradient by the input, and by the weight.
+    for [rows, inner, columns] in [[1024, 1024, 1024], [4256, 256, 1536], [4256, 768, 256], [64, 256, 1536]] {
+        let speeds = products(rows, inner, columns);
+        peak = speeds.into_iter().fold(peak, f64::max);
+        let [forward, input, weight] = speeds.map(|speed| speed / 1e9);
+        println!(
+            "linear {rows:>5} x {inner:>4} -> {columns:>4}  GFLOP/s: forward {forward:.0}, by input {input:.0}, by weight {weight:.0}"
+        );
     }
     let (memory, cache) = (reading(1 << 28), reading(1 << 22));
     println!("reading 1 GiB {:.1} GB/s, 16 MiB {:.1} GB/s", memory / 1e9, cache / 1e9);
@@ -90,15 +92,16 @@ fn best(run: &mut dyn FnMut()) -> f64 {
     least
 }
 
-/// Floating-point operations a second of one product `[rows, inner] x [inner, columns]`.
-fn product(rows: usize, inner: usize, columns: usize) -> f64 {
-    let (a, b) = (vec![0.5; rows * inner], vec![0.25; inner * columns]);
-    let mut c = vec![0.0; rows * columns];
-    let seconds = best(&mut || {
-        let out = MatMut::new(&mut c, rows, columns);
-        matmul(out, Mat::new(&a, rows, inner), Mat::new(&b, inner, columns), false);
-    });
-    2.0 * (rows * inner * columns) as f64 / seconds
+/// Floating-point operations a second of `y[rows, columns] = x[rows, inner] wᵀ`, of `dx = dy w` and of `dw = dyᵀ x`.
+fn products(rows: usize, inner: usize, columns: usize) -> [f64; 3] {
+    let (x, w, y) = (vec![0.5; rows * inner], vec![0.25; inner * columns], vec![0.125; rows * columns]);
+    let [mx, mw, my] = [Mat::new(&x, rows, inner), Mat::new(&w, columns, inner), Mat::new(&y, rows, columns)];
+    let time = |rows: usize, columns: usize, a: Mat<'_>, b: Mat<'_>| {
+        let mut out = vec![0.0; rows * columns];
+        best(&mut || matmul(MatMut::new(&mut out, rows, columns), a, b, false))
+    };
+    [time(rows, columns, mx, mw.t()), time(rows, inner, my, mw), time(columns, inner, my.t(), mx)]
+        .map(|seconds| 2.0 * (rows * inner * columns) as f64 / seconds)
 }
 
 /// Bytes a second of reading `count` numbers on all threads.

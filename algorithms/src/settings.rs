@@ -72,10 +72,13 @@ impl TrainSettings {
             ("limits.max_tokens", self.limits.max_tokens),
         ];
         counts.into_iter().try_for_each(|(key, count)| require(count >= 1, key, "at least 1", count))?;
-        let Sampling { temperature, top_p, .. } = self.sampling;
+        let Sampling { temperature, top_p, min_p, .. } = self.sampling;
         let drawn = temperature.is_finite() && temperature > 0.0;
         require(drawn, "sampling.temperature", "above 0 in training, where a group needs variety", temperature)?;
-        require(top_p > 0.0 && top_p <= 1.0, "sampling.top_p", "in (0, 1]", top_p)
+        require(top_p > 0.0 && top_p <= 1.0, "sampling.top_p", "in (0, 1]", top_p)?;
+        require((0.0..=1.0).contains(&min_p), "sampling.min_p", "in [0, 1]", min_p)?;
+        let empty = self.sampling.stop.iter().filter(|text| text.is_empty()).count();
+        require(empty == 0, "sampling.stop", "without empty texts", empty)
     }
 
     /// What the rollouts of one round need.

@@ -113,6 +113,7 @@ impl Episode {
         if turn.stop == StopReason::Length {
             return Ok(self.end(EndReason::LengthLimit));
         }
+        let ended = turn.stop == StopReason::EndOfTurn;
         match action {
             Action::Answer(answer) => {
                 self.trajectory.answer = Some(answer);
@@ -122,9 +123,9 @@ impl Episode {
             Action::Malformed => Ok(self.end(EndReason::Malformed)),
             Action::Call(call) => {
                 let result = self.carry_out(&call, toolbox);
-                self.observe(Some(call), result, encoder)
+                self.observe(Some(call), result, ended, encoder)
             }
-            Action::BadCall(error) => self.observe(None, Err(error), encoder),
+            Action::BadCall(error) => self.observe(None, Err(error), ended, encoder),
         }
     }
 
@@ -154,6 +155,7 @@ impl Episode {
         &mut self,
         call: Option<ToolCall>,
         result: Result<Observation, ToolError>,
+        ended: bool,
         encoder: &dyn Encoder,
     ) -> Result<Next, EncodeError> {
         let error = result.as_ref().err().map(|error| error.name().to_owned());
@@ -168,7 +170,7 @@ impl Episode {
         if self.trajectory.shelf.len() + observation.images.len() > self.limits.max_images {
             return Ok(self.end(EndReason::ImageLimit));
         }
-        let segment = encoder.observation(&observation, true)?;
+        let segment = encoder.observation(&observation, ended)?;
         if self.trajectory.ids.len() + segment.ids.len() >= self.limits.max_tokens {
             return Ok(self.end(EndReason::LengthLimit));
         }

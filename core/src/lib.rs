@@ -17,6 +17,7 @@ pub mod image;
 pub mod mask;
 pub mod message;
 pub mod optimizer;
+pub mod picture;
 pub mod policy;
 pub mod reward;
 pub mod sample;

@@ -9,21 +9,29 @@ use crate::optimizer::{TokenLoss, TokenScores};
 use crate::seed::Key;
 use crate::trajectory::Trajectory;
 
-/// How tokens are drawn.
+/// How tokens are drawn: logits over `temperature`, then `top_k`, `top_p` and `min_p` in this order, as in Hugging Face's
+/// `generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the likeliest token.
     pub temperature: f32,
-    /// Keeps the `top_k` likeliest tokens; 0 keeps all.
+    /// Keeps the `top_k` likeliest tokens; 0 keeps all. Of equals, those with the lower ids.
     pub top_k: usize,
-    /// Keeps the likeliest tokens whose probabilities sum to this; 1 keeps all.
+    /// Of the tokens that `top_k` keeps, keeps the fewest likeliest ones whose share of the probability is at least this; 1
+    /// keeps all.
     pub top_p: f32,
+    /// Keeps tokens at least this many times as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// Texts that end a turn once it holds one of them. They stay in the turn, with the rest of the token that completed them.
+    pub stop: Vec<String>,
+    /// Tokens that end a turn, besides the policy's own end of turn. They stay in the turn.
+    pub stop_tokens: Vec<u32>,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, stop: Vec::new(), stop_tokens: Vec::new() }
     }
 }
 
@@ -31,6 +39,27 @@ impl Sampling {
     /// Always the likeliest token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
+    }
+
+    /// Checks the ranges; the error is a field and what it must be.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |field, expected: &str, got: f32| Err((field, format!("must be {expected}, got {got}")));
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return wrong("temperature", "at least 0", self.temperature);
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return wrong("top_p", "in (0, 1]", self.top_p);
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return wrong("min_p", "in [0, 1]", self.min_p);
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return Err(("stop", "must not hold an empty text".to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -52,6 +81,8 @@ pub struct PolicyPrompt {
 pub enum StopReason {
     /// The policy drew its end-of-turn token.
     EndOfTurn,
+    /// It has a text or a token that the [`Sampling`] names as a stop; the policy did not end its turn itself.
+    Stopped,
     /// The turn or the trajectory reached its limit of tokens.
     Length,
 }

@@ -149,6 +149,9 @@ pub enum ModelError {
         /// What it was given.
         got: String,
     },
+    /// Weights that are held for inference were to be trained.
+    #[error("the weights were opened for inference: they have no gradients")]
+    InferenceOnly,
     /// Rows of a pass do not fit its attention plan.
     #[error("attention plan: {0}")]
     Plan(#[from] crate::ops::attention::PlanError),

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::codec::Codec;
-use crate::config::Dtype;
+use crate::config::{Config, Dtype};
 use crate::engine::{HostModel, Request, run};
 use crate::error::{ModelError, Result};
 use crate::image_processor::Patches;
@@ -41,6 +41,9 @@ impl Default for PassLimits {
         Self { max_rows: 16_384, max_images: 256 }
     }
 }
+
+/// Patches that go through the vision tower at once while sampling; a larger image goes alone.
+const TOWER_PATCHES: usize = 16_384;
 
 /// Patches of images that were seen lately, by allocation; holding the image keeps its address its own.
 type PatchCache = HashMap<usize, (Arc<RgbImage>, Arc<Patches>)>;
@@ -82,15 +85,21 @@ impl<D: Kernels> QwenPolicy<D> {
     /// # Errors
     /// As [`Self::open`], and if a name or pattern of `tuning` fits nothing.
     pub fn open_tuned(dir: &Path, device: D, optimizer: AdamWConfig, tuning: &Tuning) -> Result<Self> {
-        let codec = Codec::open(dir)?;
-        let config = crate::config::Config::open(dir)?;
-        codec.check(&config, dir)?;
-        let never: Vec<usize> =
-            codec.tokenizer.never_sampled(config.text.vocab_size).into_iter().map(|id| id as usize).collect();
+        let (codec, never) = open_codec(dir)?;
         let mut model = Qwen::open(dir, device, never)?;
         model.tune(tuning)?;
-        let base = dir.to_string_lossy().into_owned();
-        Ok(Self { base, ..Self::new(model, codec, optimizer)? })
+        Ok(Self { base: name(dir), ..Self::new(model, codec, optimizer)? })
+    }
+
+    /// Opens a checkpoint folder for rollouts and scores, see [`Qwen::open_for_inference`]: without an optimiser's state, and
+    /// updates are refused.
+    ///
+    /// # Errors
+    /// Names the file, tensor or setting that is wrong.
+    pub fn open_for_inference(dir: &Path, device: D, dtype: Option<Dtype>) -> Result<Self> {
+        let (codec, never) = open_codec(dir)?;
+        let model = Qwen::open_for_inference(dir, device, never, dtype)?;
+        Ok(Self { base: name(dir), ..Self::new(model, codec, AdamWConfig::default())? })
     }
 
     /// A policy from its parts.
@@ -165,6 +174,9 @@ impl<D: Kernels> QwenPolicy<D> {
         temperature: f32,
         loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
     ) -> std::result::Result<UpdateReport, PolicyError> {
+        if !self.model.weights.can_train() {
+            return Err(policy_error(ModelError::InferenceOnly));
+        }
         let parts = self.split(sequences);
         let (loss, gradients) = if parts.len() == 1 && !self.model.drops() {
             self.one_pass(sequences, temperature, loss)?
@@ -330,7 +342,7 @@ impl<D: Kernels> QwenPolicy<D> {
     }
 
     /// Features of every image of some segments; an image that stands in several is computed once.
-    fn features(&self, segments: &[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>> {
+    fn features(&self, tower: &Qwen<D>, segments: &[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>> {
         let mut distinct: Vec<Arc<RgbImage>> = Vec::new();
         let mut place = HashMap::new();
         for image in segments.iter().flat_map(|segment| &segment.images) {
@@ -342,25 +354,23 @@ impl<D: Kernels> QwenPolicy<D> {
         let mut rows = Vec::with_capacity(distinct.len());
         for chunk in distinct.chunks(self.limits.max_images.max(1)) {
             let patches = self.patches_of(chunk)?;
-            rows.extend(self.feature_rows(&patches)?);
+            // Large images go through the tower alone, small ones together.
+            let mut rest = patches.as_slice();
+            while !rest.is_empty() {
+                let mut all = 0;
+                let fits = |image: &&Arc<Patches>| {
+                    all += image.grid.patches();
+                    all <= TOWER_PATCHES
+                };
+                let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+                rows.extend(feature_rows(tower, some)?);
+                rest = others;
+            }
         }
         let of = |segment: &&Segment| {
             segment.images.iter().map(|image| Arc::clone(&rows[place[&Arc::as_ptr(&image.pixels)]])).collect()
         };
         Ok(segments.iter().map(of).collect())
-    }
-
-    /// What the tower makes of each image, `[image tokens, hidden]`.
-    fn feature_rows(&self, patches: &[Arc<Patches>]) -> Result<Vec<Arc<Vec<f32>>>> {
-        let out = self.model.vision(patches, NoneTape, &mut Trace::off())?.as_vec();
-        let (d, merge) = (self.model.config.text.hidden_size, self.model.config.vision.spatial_merge_size);
-        let mut at = 0;
-        let rows = patches.iter().map(|image| {
-            let start = at;
-            at += image.grid.tokens(merge) * d;
-            Arc::new(out[start..at].to_vec())
-        });
-        Ok(rows.collect())
     }
 
     /// The likeliest `count` tokens after `prompt`, by the decode engine: no token is left out, none ends the text.
@@ -376,7 +386,7 @@ impl<D: Kernels> QwenPolicy<D> {
         if count == 0 {
             return Ok(out);
         }
-        let host = HostModel::new(&self.model).map_err(policy_error)?;
+        let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());
         let prompt = PolicyPrompt {
             prompt: Arc::new(prompt),
             key: imagent_core::Key(0),
@@ -389,14 +399,15 @@ impl<D: Kernels> QwenPolicy<D> {
             sampling: &Sampling::greedy(),
             never_sampled: &[],
             end_tokens: &[],
+            text: &|_| String::new(),
             prefill_rows: self.limits.max_rows,
             stopped: &|| self.stop.load(Ordering::Relaxed),
         };
         let mut features = |segments: &[&Segment]| match patches {
             Some(patches) if !patches.is_empty() => {
-                self.feature_rows(patches).map(|rows| vec![rows]).map_err(policy_error)
+                feature_rows(&tower, patches).map(|rows| vec![rows]).map_err(policy_error)
             }
-            _ => self.features(segments).map_err(policy_error),
+            _ => self.features(&tower, segments).map_err(policy_error),
         };
         run(&request, &mut features, &mut |_, turn| {
             out = turn;
@@ -417,7 +428,8 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
         sampling: &Sampling,
         on_turn: &mut dyn FnMut(usize, SampledTurn) -> std::result::Result<Next, PolicyError>,
     ) -> std::result::Result<(), PolicyError> {
-        let host = HostModel::new(&self.model).map_err(policy_error)?;
+        let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());
+        let tokenizer = &self.codec.tokenizer;
         let end_tokens = [&[self.codec.tokenizer.special().im_end], self.model.config.tokens.eos.as_slice()].concat();
         let request = Request {
             model: &host,
@@ -425,10 +437,11 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
             sampling,
             never_sampled: &self.model.never_sampled,
             end_tokens: &end_tokens,
+            text: &|ids| tokenizer.decode(ids, false).unwrap_or_default(),
             prefill_rows: self.limits.max_rows,
             stopped: &|| self.stop.load(Ordering::Relaxed),
         };
-        run(&request, &mut |segments| self.features(segments).map_err(policy_error), on_turn)
+        run(&request, &mut |segments| self.features(&tower, segments).map_err(policy_error), on_turn)
     }
 
     fn score(
@@ -450,6 +463,33 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
         let sequences: Vec<Sequence<'_>> = rows.iter().map(sequence).collect();
         self.update_sequences(&sequences, temperature, loss)
     }
+}
+
+/// The codec of a checkpoint folder, and the tokens that its model never draws.
+fn open_codec(dir: &Path) -> Result<(Codec, Vec<usize>)> {
+    let codec = Codec::open(dir)?;
+    let config = Config::open(dir)?;
+    codec.check(&config, dir)?;
+    let never = codec.tokenizer.never_sampled(config.text.vocab_size);
+    Ok((codec, never.into_iter().map(|id| id as usize).collect()))
+}
+
+/// What an adapter's files call the model in a folder.
+fn name(dir: &Path) -> String {
+    dir.to_string_lossy().into_owned()
+}
+
+/// What the tower makes of each image, `[image tokens, hidden]`.
+fn feature_rows<D: Kernels>(tower: &Qwen<D>, patches: &[Arc<Patches>]) -> Result<Vec<Arc<Vec<f32>>>> {
+    let out = tower.vision(patches, NoneTape, &mut Trace::off())?.as_vec();
+    let (d, merge) = (tower.config.text.hidden_size, tower.config.vision.spatial_merge_size);
+    let mut at = 0;
+    let rows = patches.iter().map(|image| {
+        let start = at;
+        at += image.grid.tokens(merge) * d;
+        Arc::new(out[start..at].to_vec())
+    });
+    Ok(rows.collect())
 }
 
 /// A row of the core's as a sequence of ours.

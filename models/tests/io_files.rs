@@ -16,6 +16,8 @@ mod faults;
 mod image;
 #[path = "io_files/nano.rs"]
 mod nano;
+#[path = "io_files/qwen_tokenizer.rs"]
+mod qwen_tokenizer;
 #[path = "io_files/random.rs"]
 mod random;
 #[path = "io_files/tokenizer.rs"]

@@ -219,6 +219,40 @@ fn rollouts_see_the_adapter() {
 }
 
 #[test]
+fn an_adapter_on_stored_weights_does_what_it_does_in_training_and_is_not_trained() {
+    let (case, dir) = (case(), parity().join("single_image/checkpoint"));
+    let plain = |dtype| QwenPolicy::open_for_inference(&dir, Cpu::default(), dtype).unwrap();
+    let drawn = |policy: &QwenPolicy<Cpu>| {
+        let turn = policy.greedy(case.segments[0].clone(), Some(&case.given), 4).unwrap();
+        (turn.ids, turn.logprobs.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+    };
+    let mut trained = open(&Tuning { adapter: Some(golden_adapter()), ..Tuning::default() });
+    for dtype in [None, Some(Dtype::Bf16), Some(Dtype::F16)] {
+        let mut stored = plain(dtype);
+        stored.model.adapt(&golden_adapter()).unwrap();
+        (0..stored.model.weights.entries().len()).for_each(|index| {
+            trained.model.weights.set(index, &stored.model.weights.values(index));
+        });
+        assert_eq!(drawn(&stored), drawn(&trained), "{dtype:?}");
+        assert_ne!(drawn(&stored), drawn(&plain(dtype)), "{dtype:?}: the adapter is not seen");
+        let error = distance(&logits(&stored, &case), &logits(&trained, &case));
+        println!("{dtype:?}: logits of stored weights with an adapter: {error:.1e}");
+        assert!(error <= 1e-4, "{dtype:?}: {error:.1e}");
+        let merged = |policy: &QwenPolicy<Cpu>| {
+            (0..policy.model.weights.entries().len()).map(|index| policy.model.merged(index)).collect::<Vec<_>>()
+        };
+        assert!(merged(&stored) == merged(&trained), "{dtype:?}: merged weights differ");
+        assert!(stored.model.parameters().is_empty());
+        let tuned = stored.model.tune(&lora(0.0)).unwrap_err().to_string();
+        let updated = stored.update_sequences(&[sequence(&case)], 1.0, &mut loss).unwrap_err().to_string();
+        let derived = stored.gradients(&[sequence(&case)], 1.0, &mut loss).unwrap_err().to_string();
+        for refused in [tuned, updated, derived] {
+            assert!(refused.contains("opened for inference"), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn frozen_parts_stay_and_the_others_train_as_ever() {
     let case = case();
     let (_, all) = gradients(&case.policy, &case);

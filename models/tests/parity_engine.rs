@@ -166,8 +166,8 @@ fn sampled_logprobs_are_those_of_scoring() {
         let plans = groups(&policy, &[2, 5, 3, 4, 1]);
         let settings = [
             (Sampling::default(), 1.0),
-            (Sampling { temperature: 0.7, top_k: 0, top_p: 0.9 }, 0.7),
-            (Sampling { temperature: 1.3, top_k: 20, top_p: 1.0 }, 1.3),
+            (Sampling { temperature: 0.7, top_p: 0.9, ..Sampling::default() }, 0.7),
+            (Sampling { temperature: 1.3, top_k: 20, ..Sampling::default() }, 1.3),
             (Sampling::greedy(), 1.0),
         ];
         for (sampling, temperature) in settings {
@@ -496,4 +496,72 @@ fn a_conversation_built_turn_by_turn_has_the_tokens_of_the_template() {
     assert_eq!(whole.ids, at_once.ids[..at_once.ids.len() - 1]);
     let starts = |images: &[SegmentImage]| images.iter().map(|image| image.start).collect::<Vec<_>>();
     assert_eq!(whole.spans.iter().map(|span| span.start).collect::<Vec<_>>(), starts(&at_once.images));
+}
+
+#[test]
+fn a_rollout_is_the_same_whether_its_weights_are_trained_or_left_in_the_files() {
+    for case in ["single_image", "three_images"] {
+        let mut trained = policy(case);
+        let dir = parity().join(case).join("checkpoint");
+        let mut stored = QwenPolicy::open_for_inference(&dir, Cpu::default(), None).unwrap();
+        let plans = groups(&trained, &[2, 3, 1, 2]);
+        let (a, b) = (run(&mut trained, &plans, &Sampling::default()), run(&mut stored, &plans, &Sampling::default()));
+        for (a, b) in a.iter().zip(&b) {
+            let bits = |t: &Trajectory| t.logprobs.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(a.ids == b.ids && bits(a) == bits(b), "{case}");
+        }
+        let positions = positions(&a);
+        let scores = |p: &QwenPolicy<Cpu>| p.score(&rows(&a, &positions), 0.8, Weights::Current).unwrap();
+        let (ours, theirs) = (scores(&stored), scores(&trained));
+        let errors = [distance(&ours.logprobs, &theirs.logprobs), distance(&ours.entropies, &theirs.entropies)];
+        println!("{case}: scores of stored weights: {:.1e} {:.1e}", errors[0], errors[1]);
+        assert!(errors.iter().all(|error| *error <= 1e-4));
+        let refused = stored.update(&rows(&a, &positions), 1.0, &mut uneven).unwrap_err().to_string();
+        assert!(refused.contains("opened for inference"), "{refused}");
+    }
+}
+
+/// The first turn of a rollout of at most 24 tokens.
+fn first_turn(policy: &mut QwenPolicy<Cpu>, prompt: &Arc<Segment>, sampling: &Sampling) -> imagent_core::SampledTurn {
+    let prompt = PolicyPrompt {
+        prompt: Arc::clone(prompt),
+        key: Key::new(1, 2, "stop", 3),
+        max_new_tokens: 24,
+        max_tokens: 10_000,
+    };
+    let mut turns = Vec::new();
+    let on_turn = &mut |_, turn| {
+        turns.push(turn);
+        Ok(Next::End)
+    };
+    policy.rollout(&[prompt], sampling, on_turn).unwrap();
+    turns.remove(0)
+}
+
+#[test]
+fn turns_end_at_stop_tokens_and_stop_texts() {
+    let mut policy = policy("single_image");
+    let prompt = prompt(&policy, 1, 4);
+    let free = first_turn(&mut policy, &prompt, &Sampling::default());
+    assert_eq!((free.ids.len(), free.stop), (24, StopReason::Length));
+    let place = |id: u32| free.ids.iter().position(|x| *x == id).unwrap();
+    let (id, end) = (free.ids[9], place(free.ids[9]) + 1);
+    let stopped = |policy: &mut QwenPolicy<Cpu>, sampling: &Sampling, end: usize| {
+        let turn = first_turn(policy, &prompt, sampling);
+        assert_eq!((turn.ids.as_slice(), turn.stop), (&free.ids[..end], StopReason::Stopped));
+        assert_eq!(turn.logprobs, free.logprobs[..end]);
+    };
+    stopped(&mut policy, &Sampling { stop_tokens: vec![id], ..Sampling::default() }, end);
+    // A text that begins in one token and ends in another.
+    let codec = Arc::clone(policy.codec());
+    let text = |ids: &[u32]| codec.tokenizer.decode(ids, false).unwrap();
+    let plain = |i: &usize| {
+        let both = text(&free.ids[*i..i + 2]);
+        both.is_ascii() && text(&free.ids[*i..=*i]).len() > 1
+    };
+    let at = (4..22).find(plain).expect("two tokens of plain text");
+    let wanted = text(&free.ids[at..at + 2])[1..].to_owned();
+    let end = (1..=24).find(|&n| text(&free.ids[..n]).contains(&wanted)).unwrap();
+    let stop = vec!["never written".to_owned(), wanted];
+    stopped(&mut policy, &Sampling { stop, ..Sampling::default() }, end);
 }

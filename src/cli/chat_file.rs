@@ -48,7 +48,10 @@ fn segment(messages: &[Json], folder: &Path, codec: &Codec) -> Result<Segment, S
         }
         for part in message["content"].as_array().into_iter().flatten() {
             if let Some(image) = image_path(part).map_err(at)? {
-                images.push(Arc::new(decode(&folder.join(image)).map_err(|error| at(error.to_string()))?));
+                let pixels = decode(&folder.join(image)).map_err(|error| at(error.to_string()))?;
+                let shown = codec.processor.shown_size(pixels.width(), pixels.height());
+                shown.map_err(|error| at(format!("{image}: {error}")))?;
+                images.push(Arc::new(pixels));
             }
         }
     }
@@ -66,7 +69,7 @@ fn image_path(part: &Json) -> Result<Option<&str>, String> {
         || part.get("image_url").is_some()
         || part.get("image").is_some();
     if !is_image {
-        return Ok(None);
+        return refuse_other_media(part).map(|()| None);
     }
     let path = places.into_iter().find_map(Json::as_str);
     let path = path.ok_or_else(|| "an image part needs the path of its image".to_owned())?;
@@ -76,4 +79,17 @@ fn image_path(part: &Json) -> Result<Option<&str>, String> {
         return Err(format!("image `{short}`: expected a path; nothing is read from elsewhere"));
     }
     Ok(Some(path))
+}
+
+/// A part that is no image must be text: a template would pass over anything else, or leave a token without pixels.
+fn refuse_other_media(part: &Json) -> Result<(), String> {
+    let kind = part["type"].as_str();
+    if matches!(kind, Some("video" | "video_url")) || part.get("video").is_some() || part.get("video_url").is_some() {
+        return Err("videos are not supported; give their frames as images".to_owned());
+    }
+    match kind {
+        Some("text") | None if part["text"].is_string() => Ok(()),
+        Some(kind) => Err(format!("a part of type `{kind}`: expected `text` with its text, or `image_url`")),
+        None => Err("a part without `text` or `image_url`".to_owned()),
+    }
 }

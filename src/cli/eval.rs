@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use imagent::config::{Config, open_dataset};
 use imagent_analysis::before_after;
+use imagent_models::config::Dtype;
 use serde_json::json;
 
 use super::settings::Source;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
     let (model, data) = (config.model.path.clone(), held_out.path.clone());
-    let evaluation = evaluate(config)?;
+    let evaluation = evaluate(config, args.source.weights.dtype())?;
     let result = json!({"model": model, "data": data, "metrics": evaluation.metrics});
     let text = format!("{result:#}\n");
     if let Some(out) = &args.out {
@@ -45,10 +46,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     print(&if args.json { text } else { before_after(None, Some(&evaluation.metrics)) })
 }
 
-fn evaluate(config: Config) -> Result<imagent::Evaluation> {
+fn evaluate(config: Config, dtype: Option<Dtype>) -> Result<imagent::Evaluation> {
     let held_out = config.data.eval.clone().unwrap_or_default();
     let held_out = open_dataset(&held_out, "data.eval.path")?;
     // Nothing is trained: the training set need not be there.
-    let mut parts = config.build_with(Box::new(Vec::new()), Some(held_out))?;
+    let mut parts = config.build_for_inference(Box::new(Vec::new()), Some(held_out), dtype)?;
     Ok(parts.experiment.evaluate().map_err(imagent::Error::from)?)
 }

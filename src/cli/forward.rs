@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dfdx::prelude::*;
-use imagent::config::{ModelConfig, open_model};
+use imagent::config::{ModelConfig, open_model, open_model_for_inference};
 use imagent_core::Segment;
 use imagent_models::adamw::AdamWConfig;
+use imagent_models::config::Dtype;
 use imagent_models::image_processor::{Grid, Patches};
 use imagent_models::ops::seed_gradient;
 use imagent_models::policy::QwenPolicy;
@@ -18,6 +19,7 @@ use imagent_models::qwen::windows::Windows;
 use imagent_models::qwen::{Packed, Sequence, SequenceImage, Target, Trace};
 
 use super::chat_file::{self, Chats};
+use super::settings::WeightType;
 use super::tensors::{TensorInput, TensorOutput};
 use super::{InputError, print};
 
@@ -45,16 +47,26 @@ pub(crate) struct Args {
     /// Write where the last token's attention goes
     #[arg(long)]
     attention: bool,
-    /// Write the gradients of the mean negative log-likelihood of all tokens
+    /// Write the gradients of the mean negative log-likelihood of all tokens; the weights are then f32
     #[arg(long)]
     gradients: bool,
+    #[command(flatten)]
+    weights: WeightType,
 }
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
     let path = args.model.to_str().ok_or_else(|| InputError("--model: the path is not UTF-8".to_owned()))?;
     let config = ModelConfig { path: path.to_owned(), ..ModelConfig::default() };
-    let model = open_model(&config, &AdamWConfig::default())?;
+    let dtype = args.weights.dtype();
+    if args.gradients && dtype.is_some_and(|dtype| dtype != Dtype::F32) {
+        return Err(InputError("--gradients needs the weights in f32: leave out --dtype".to_owned()).into());
+    }
+    let model = if args.gradients {
+        open_model(&config, &AdamWConfig::default())?
+    } else {
+        open_model_for_inference(&config, dtype)?
+    };
     let chats = chat_file::read(&args.messages, model.policy.codec())?;
     if args.generate.is_some() && chats.several {
         return Err(InputError("--generate goes on with one chat, the file has a list of chats".to_owned()).into());

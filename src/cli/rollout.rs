@@ -9,6 +9,7 @@ use imagent::config::{Config, open_dataset};
 use imagent_analysis::record::write_atomic;
 use imagent_analysis::{ImageCodec, TrajectoryRecord, TurnEntry};
 use imagent_core::{Sample, ScoredTrajectory};
+use imagent_models::config::Dtype;
 
 use super::settings::Source;
 use super::{InputError, print};
@@ -39,7 +40,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(imagent::Error::NoSample { position: args.index, samples: source.len() }.into());
     }
     let sample = source.get(args.index).map_err(|error| InputError(error.to_string()))?;
-    let scored = play(config, sample)?;
+    let scored = play(config, sample, args.source.weights.dtype())?;
     let record = TrajectoryRecord::from(&scored);
     if let Some(out) = &args.out {
         let shelf = &scored.trajectory.shelf;
@@ -51,8 +52,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The episode that an evaluation would have of the sample, graded.
-fn play(config: Config, sample: Arc<Sample>) -> Result<ScoredTrajectory> {
-    let mut parts = config.build_with(Box::new(vec![Arc::clone(&sample)]), None)?;
+fn play(config: Config, sample: Arc<Sample>, dtype: Option<Dtype>) -> Result<ScoredTrajectory> {
+    let mut parts = config.build_for_inference(Box::new(vec![Arc::clone(&sample)]), None, dtype)?;
     let experiment = &mut parts.experiment;
     let trajectory = experiment.play(&sample).map_err(imagent::Error::from)?;
     Ok(ScoredTrajectory::grade(trajectory, &*experiment.reward))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use imagent::config::{Config, DatasetConfig};
+use imagent_models::config::Dtype;
 
 use super::InputError;
 
@@ -20,6 +21,37 @@ pub(crate) struct Source {
     /// A dataset folder [default: the settings' data.eval]
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) weights: WeightType,
+}
+
+/// In which type matrices are held in memory, where nothing is trained. Sums are f32 in every case.
+#[derive(clap::Args)]
+pub(crate) struct WeightType {
+    /// Hold weights in this type; `auto` leaves them in the checkpoint's own, in its files
+    #[arg(long, value_name = "TYPE", default_value = "auto")]
+    dtype: DtypeArg,
+}
+
+/// Values of `--dtype`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum DtypeArg {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+impl WeightType {
+    /// The type asked for, if any.
+    pub(crate) fn dtype(&self) -> Option<Dtype> {
+        match self.dtype {
+            DtypeArg::Auto => None,
+            DtypeArg::F32 => Some(Dtype::F32),
+            DtypeArg::Bf16 => Some(Dtype::Bf16),
+            DtypeArg::F16 => Some(Dtype::F16),
+        }
+    }
 }
 
 impl Source {

@@ -7,6 +7,8 @@ use dfdx::prelude::Cpu;
 use imagent_core::{Sample, SampleError, SampleSource};
 use imagent_data::{Folder, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
+use imagent_models::config::Dtype;
+use imagent_models::error::ModelError;
 use imagent_models::lora::{ADAPTER_CONFIG, PeftAdapter};
 use imagent_models::policy::QwenPolicy;
 use imagent_models::qwen::Tuning;
@@ -53,23 +55,43 @@ pub fn open_model(model: &ModelConfig, adamw: &AdamWConfig) -> Result<Model, Err
 /// # Errors
 /// As [`open_model`].
 pub fn open_model_seeded(model: &ModelConfig, adamw: &AdamWConfig, seed: u64) -> Result<Model, Error> {
+    open(model, |dir, adapter| {
+        let tuning = Tuning {
+            freeze: model.freeze.clone(),
+            lora: model.lora.clone(),
+            adapter,
+            gradient_checkpointing: model.gradient_checkpointing,
+            seed,
+        };
+        QwenPolicy::open_tuned(dir, Cpu::default(), adamw.clone(), &tuning)
+    })
+}
+
+/// The same, to sample from and not to train: weights stay in the files' own type, or are held in `dtype`, and settings of
+/// what is trained are not looked at.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn open_model_for_inference(model: &ModelConfig, dtype: Option<Dtype>) -> Result<Model, Error> {
+    open(model, |dir, adapter| {
+        let mut policy = QwenPolicy::open_for_inference(dir, Cpu::default(), dtype)?;
+        adapter.map_or(Ok(()), |adapter| policy.model.adapt(&adapter))?;
+        Ok(policy)
+    })
+}
+
+fn open(
+    model: &ModelConfig,
+    read: impl FnOnce(&Path, Option<PathBuf>) -> Result<QwenPolicy<Cpu>, ModelError>,
+) -> Result<Model, Error> {
     let Parted { base, adapter } = part(model)?;
     let keep = if base == "nano" { Some(nano_base()?) } else { None };
     let dir = match &keep {
         Some(temporary) => temporary.path().to_owned(),
         None => hub::locate(&base, Need::Everything)?.dir,
     };
-    let tuning = Tuning {
-        freeze: model.freeze.clone(),
-        lora: model.lora.clone(),
-        adapter,
-        gradient_checkpointing: model.gradient_checkpointing,
-        seed,
-    };
     let mut policy = match model.device {
-        Device::Cpu => {
-            QwenPolicy::open_tuned(&dir, Cpu::default(), adamw.clone(), &tuning).map_err(Error::OpenModel)?
-        }
+        Device::Cpu => read(&dir, adapter).map_err(Error::OpenModel)?,
     };
     policy.base = base;
     Ok(Model { policy, dir, keep })
@@ -181,7 +203,26 @@ impl Config {
         source: Box<dyn SampleSource>,
         held_out: Option<Box<dyn SampleSource>>,
     ) -> Result<Parts, Error> {
-        let Model { mut policy, dir, keep } = open_model_seeded(&self.model, &self.adamw, self.seed)?;
+        let model = open_model_seeded(&self.model, &self.adamw, self.seed)?;
+        Ok(self.assemble(model, source, held_out))
+    }
+
+    /// The same to evaluate only; the model as [`open_model_for_inference`] has it.
+    ///
+    /// # Errors
+    /// As [`Config::build`].
+    pub fn build_for_inference(
+        self,
+        source: Box<dyn SampleSource>,
+        held_out: Option<Box<dyn SampleSource>>,
+        dtype: Option<Dtype>,
+    ) -> Result<Parts, Error> {
+        let model = open_model_for_inference(&self.model, dtype)?;
+        Ok(self.assemble(model, source, held_out))
+    }
+
+    fn assemble(self, model: Model, source: Box<dyn SampleSource>, held_out: Option<Box<dyn SampleSource>>) -> Parts {
+        let Model { mut policy, dir, keep } = model;
         policy.limits.max_rows = self.train.max_rows;
         let settings = self.settings();
         let experiment = Experiment {
@@ -195,6 +236,6 @@ impl Config {
             settings,
             eval_sampling: self.train.eval_sampling,
         };
-        Ok(Parts { experiment, model_dir: dir, keep })
+        Parts { experiment, model_dir: dir, keep }
     }
 }

@@ -16,7 +16,9 @@ mod raw;
 mod train;
 mod validated;
 
-pub use build::{Device, Model, Parts, nano_base, open_dataset, open_model, open_model_seeded};
+pub use build::{
+    Device, Model, Parts, nano_base, open_dataset, open_model, open_model_for_inference, open_model_seeded,
+};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use raw::{Document, closest};

@@ -204,13 +204,9 @@ impl Config {
         self.settings().validate().map_err(setting_error)?;
         self.model.check()?;
         self.adamw.validate().map_err(|error| model_error("adamw", error))?;
-        let Sampling { temperature, top_p, .. } = self.train.eval_sampling;
         let wrong = |key: &str, problem: String| Err((format!("train.{key}"), problem));
-        if !(temperature.is_finite() && temperature >= 0.0) {
-            return wrong("eval_sampling.temperature", format!("must be at least 0, got {temperature}"));
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return wrong("eval_sampling.top_p", format!("must be in (0, 1], got {top_p}"));
+        if let Err((field, problem)) = self.train.eval_sampling.validate() {
+            return wrong(&format!("eval_sampling.{field}"), problem);
         }
         if self.train.max_rows == 0 {
             return wrong("max_rows", "must be at least 1, got 0".to_owned());

@@ -9,3 +9,4 @@ mod lora;
 mod models;
 mod runs;
 mod settings;
+mod weights;

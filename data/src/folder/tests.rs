@@ -183,12 +183,13 @@ fn files_that_are_no_images() {
     let mut png = Vec::new();
     let image = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
     PngEncoder::new(&mut png).write_image(&image, 64, 64, ExtendedColorType::Rgb8).unwrap();
-    let cases: [(&[u8], &str); 6] = [
+    let cases: [(&[u8], &str); 7] = [
         (b"", "the file is empty"),
         (b"hello, I am a text", "not an image"),
-        (b"RIFF\x24\0\0\0WEBPVP8 ", "WebP images are not supported"),
-        (&png[..png.len() / 2], "broken Png image"),
-        (b"\xff\xd8\xff\xe0", "broken Jpeg image"),
+        (b"II*\0\x08\0\0\0", "Tiff images are not supported"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "broken WebP image"),
+        (&png[..png.len() / 2], "broken PNG image"),
+        (b"\xff\xd8\xff\xe0", "broken JPEG image"),
         (&huge_png(60_000), "60000×60000 is more than"),
     ];
     for (content, problem) in cases {

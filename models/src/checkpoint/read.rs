@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::names::{hub_name, names};
+use super::stored::Stored;
 use super::tensor_file::TensorFile;
-use crate::config::Config;
+use crate::config::{Config, Dtype};
 use crate::error::{ModelError, Result, read_json};
 
 /// A folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
-    files: Vec<TensorFile>,
+    files: Vec<Arc<TensorFile>>,
     /// Hub name to (file, name in the file).
     index: BTreeMap<String, (usize, String)>,
 }
@@ -40,7 +42,8 @@ impl Checkpoint {
         } else {
             (vec![single], BTreeMap::new())
         };
-        let files: Vec<TensorFile> = paths.iter().map(|p| TensorFile::open(p)).collect::<Result<_>>()?;
+        let files: Vec<Arc<TensorFile>> =
+            paths.iter().map(|p| TensorFile::open(p).map(Arc::new)).collect::<Result<_>>()?;
         let index = index_files(&files)?;
         let checkpoint = Self { dir: dir.to_path_buf(), files, index };
         match listed.iter().find(|(name, file)| !checkpoint.is_in(name, file)) {
@@ -82,6 +85,15 @@ impl Checkpoint {
     pub fn tensor_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let (file, stored) = self.find(name)?;
         file.tensor_f32(stored)
+    }
+
+    /// A tensor as it is stored, or in `dtype`, by either generation of its name; see [`TensorFile::stored`].
+    ///
+    /// # Errors
+    /// As [`Self::tensor_f32`].
+    pub fn stored(&self, name: &str, dtype: Option<Dtype>) -> Result<Stored> {
+        let (file, stored) = self.find(name)?;
+        file.stored(stored, dtype)
     }
 
     /// Values of a tensor that must have a shape.
@@ -138,7 +150,7 @@ impl Checkpoint {
         }
     }
 
-    fn find(&self, name: &str) -> Result<(&TensorFile, &str)> {
+    fn find(&self, name: &str) -> Result<(&Arc<TensorFile>, &str)> {
         let missing = || ModelError::MissingTensor {
             file: match self.files.as_slice() {
                 [one] => one.path().to_path_buf(),
@@ -166,7 +178,7 @@ fn shard_paths(dir: &Path, index_path: &Path, index: &ShardIndex) -> Result<Vec<
     Ok(files.into_iter().map(|name| dir.join(name)).collect())
 }
 
-fn index_files(files: &[TensorFile]) -> Result<BTreeMap<String, (usize, String)>> {
+fn index_files(files: &[Arc<TensorFile>]) -> Result<BTreeMap<String, (usize, String)>> {
     let mut index = BTreeMap::new();
     for (number, file) in files.iter().enumerate() {
         for stored in file.names() {

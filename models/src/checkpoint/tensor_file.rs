@@ -1,14 +1,18 @@
 //! One memory-mapped safetensors file, whatever its tensors are for.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
-use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors};
+use safetensors::tensor::{Dtype as Type, Metadata, SafeTensors};
 
 use super::diagnose::{Fault, diagnose};
+use super::stored::Stored;
+use crate::config::Dtype;
 use crate::error::{ModelError, Result};
 
 /// Bytes of the smallest tensor whose pages are worth handing back.
@@ -64,7 +68,7 @@ impl TensorFile {
     }
 
     /// Bytes of the file.
-    pub fn bytes(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.map.len() as u64
     }
 
@@ -84,6 +88,32 @@ impl TensorFile {
     #[cfg(not(unix))]
     fn release(&self, _: usize, _: usize) {}
 
+    /// A tensor as it is stored; in `dtype` if one is given, else in its own type, which is then not copied.
+    ///
+    /// # Errors
+    /// As [`Self::tensor_f32`].
+    pub fn stored(self: &Arc<Self>, name: &str, dtype: Option<Dtype>) -> Result<Stored> {
+        let own = match self.metadata.info(name).map(|info| info.dtype) {
+            Some(Type::F32) => Some(Dtype::F32),
+            Some(Type::F16) => Some(Dtype::F16),
+            Some(Type::BF16) => Some(Dtype::Bf16),
+            _ => None,
+        };
+        if let (Some(own), Some(info)) = (own, self.metadata.info(name))
+            && dtype.is_none_or(|wanted| wanted == own)
+            && let Some(stored) = Stored::mapped(self, info.data_offsets.0..info.data_offsets.1, own)
+        {
+            return Ok(stored);
+        }
+        let (_, values) = self.tensor_f32(name)?;
+        Ok(Stored::held(values, dtype.or(own).unwrap_or(Dtype::F32)))
+    }
+
+    /// Bytes of the data, counted from its beginning.
+    pub(super) fn bytes(&self, range: &Range<usize>) -> Option<&[u8]> {
+        self.map.get(self.header + range.start..self.header + range.end)
+    }
+
     /// Shape and values (row-major) of an f32, f16 or bf16 tensor; widening to f32 is exact.
     ///
     /// # Errors
@@ -94,9 +124,9 @@ impl TensorFile {
         let (start, end) = info.data_offsets;
         let bytes = &self.map[self.header + start..self.header + end];
         let values = match info.dtype {
-            Stored::F32 => widen(bytes, f32::from_le_bytes),
-            Stored::F16 => widen(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Stored::BF16 => widen(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Type::F32 => widen(bytes, f32::from_le_bytes),
+            Type::F16 => widen(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Type::BF16 => widen(bytes, |b| bf16::from_le_bytes(b).to_f32()),
             other => {
                 return Err(ModelError::TensorType {
                     file: self.path.clone(),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, read_json};
 
-/// Element type of weights in files. In memory everything is f32.
+/// Element type of weights in files. In memory weights that are trained are f32; those of inference may stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {

@@ -122,6 +122,10 @@ pub(super) fn validate(json: &Value) -> Result<Config> {
     };
     let vision = root.get("vision_config").ok_or_else(|| root.missing("vision_config", "an object"))?;
     let vision = Section { at: "vision_config.", value: vision };
+    if let Some(method) = root.get("quantization_config") {
+        let got = method.get("quant_method").unwrap_or(method);
+        return Err(wrong("quantization_config".into(), "none: weights in float32, float16 or bfloat16", got));
+    }
     let config = Config {
         text: text_config(&root, &text)?,
         vision: vision_config(&vision)?,

@@ -1,76 +1,91 @@
-//! The language model's weights on the host, as the engine reads them once per step.
+//! The language model's weights on the host, as the engine reads them once per step: lent, in the type they are stored in.
+
+use std::borrow::Cow;
 
 use crate::config::TextConfig;
-use crate::error::Result;
-use crate::ops::Kernels;
+use crate::ops::product::{self, Part};
+use crate::ops::{Kernels, Lent};
+use crate::qwen::layout::Linear;
 use crate::qwen::model::Qwen;
+use crate::qwen::weights::VectorId;
 
-/// A linear map: weight `[out, in]` and bias.
-pub(crate) struct HostLinear {
-    pub(crate) weight: Vec<f32>,
-    pub(crate) bias: Option<Vec<f32>>,
-    pub(crate) out: usize,
+/// Linear maps of the same rows, side by side.
+pub(crate) struct HostLinear<'a>(Vec<HostPart<'a>>);
+
+/// A linear map: weight `[outputs, inputs]` and bias.
+struct HostPart<'a> {
+    weight: Lent<'a>,
+    bias: Option<Cow<'a, [f32]>>,
+    outputs: usize,
+}
+
+impl HostLinear<'_> {
+    /// Width of the result.
+    pub(crate) fn outputs(&self) -> usize {
+        self.0.iter().map(|part| part.outputs).sum()
+    }
+
+    /// Rows of `x[rows, inputs]` through all maps: `[rows, outputs]`.
+    pub(crate) fn apply(&self, x: &[f32], rows: usize) -> Vec<f32> {
+        let mut y = vec![0.0; rows * self.outputs()];
+        let parts: Vec<Part<'_>> = (self.0.iter())
+            .map(|part| Part { weight: part.weight.elements(), bias: part.bias.as_deref(), outputs: part.outputs })
+            .collect();
+        product::forward(&mut y, x, &parts, x.len().checked_div(rows).unwrap_or(0));
+        y
+    }
 }
 
 /// One decoder layer.
-pub(crate) struct HostLayer {
-    pub(crate) input_norm: Vec<f32>,
-    pub(crate) post_norm: Vec<f32>,
-    /// Queries, keys and values as one map: rows of q, then k, then v.
-    pub(crate) qkv: HostLinear,
-    pub(crate) o: HostLinear,
+pub(crate) struct HostLayer<'a> {
+    pub(crate) input_norm: Cow<'a, [f32]>,
+    pub(crate) post_norm: Cow<'a, [f32]>,
+    /// Queries, then keys, then values.
+    pub(crate) qkv: HostLinear<'a>,
+    pub(crate) o: HostLinear<'a>,
     /// Gate, then up.
-    pub(crate) gate_up: HostLinear,
-    pub(crate) down: HostLinear,
+    pub(crate) gate_up: HostLinear<'a>,
+    pub(crate) down: HostLinear<'a>,
 }
 
 /// The language model's weights.
-pub(crate) struct HostModel {
-    pub(crate) config: TextConfig,
-    pub(crate) embed: Vec<f32>,
-    pub(crate) layers: Vec<HostLayer>,
-    pub(crate) norm: Vec<f32>,
-    /// `None` when tied to the embedding.
-    pub(crate) head: Option<Vec<f32>>,
+pub(crate) struct HostModel<'a> {
+    pub(crate) config: &'a TextConfig,
+    pub(crate) embed: Lent<'a>,
+    pub(crate) layers: Vec<HostLayer<'a>>,
+    pub(crate) norm: Cow<'a, [f32]>,
+    pub(crate) head: HostLinear<'a>,
 }
 
-impl HostModel {
-    /// Copies the language model's weights from the device, an adapter merged into them.
-    pub(crate) fn new<D: Kernels>(model: &Qwen<D>) -> Result<Self> {
-        let config = model.config.text.clone();
-        let get = |name: &str| model.weights.index(name).map(|index| model.merged(index));
-        let layers = (0..config.layers).map(|i| layer(i, &get)).collect::<Result<_>>()?;
-        let head = if config.tie_word_embeddings { None } else { Some(get("lm_head.weight")?) };
-        Ok(Self { embed: get("model.embed_tokens.weight")?, norm: get("model.norm.weight")?, layers, head, config })
-    }
-
-    pub(crate) fn head(&self) -> &[f32] {
-        self.head.as_deref().unwrap_or(&self.embed)
+impl<'a> HostModel<'a> {
+    /// Borrows the language model's weights; copies those that are on another device, and those that an adapter changes,
+    /// which is merged into them.
+    pub(crate) fn new<D: Kernels>(model: &'a Qwen<D>) -> Self {
+        let layout = &model.layout;
+        let vector = |id: VectorId| D::lend_vector(model.weights.vector(id).values);
+        let layers = layout.layers.iter().map(|layer| HostLayer {
+            input_norm: vector(layer.input_norm),
+            post_norm: vector(layer.post_norm),
+            qkv: linear(model, &[layer.q, layer.k, layer.v]),
+            o: linear(model, &[layer.o]),
+            gate_up: linear(model, &[layer.gate, layer.up]),
+            down: linear(model, &[layer.down]),
+        });
+        Self {
+            config: &model.config.text,
+            embed: model.weights.matrix(layout.embed).values.lend(),
+            layers: layers.collect(),
+            norm: vector(layout.norm),
+            head: linear(model, &[Linear { weight: layout.head, bias: None, module: None }]),
+        }
     }
 }
 
-fn layer(i: usize, get: &impl Fn(&str) -> Result<Vec<f32>>) -> Result<HostLayer> {
-    let at = |part: &str| get(&format!("model.layers.{i}.{part}"));
-    let stack = |names: &[&str], kind: &str| -> Result<Vec<f32>> {
-        let parts = names.iter().map(|name| at(&format!("{name}.{kind}"))).collect::<Result<Vec<_>>>()?;
-        Ok(parts.concat())
+fn linear<'a, D: Kernels>(model: &'a Qwen<D>, maps: &[Linear]) -> HostLinear<'a> {
+    let part = |map: &Linear| HostPart {
+        weight: model.lend(*map),
+        bias: map.bias.map(|id| D::lend_vector(model.weights.vector(id).values)),
+        outputs: model.weights.matrix(map.weight).values.shape().0,
     };
-    let (input_norm, post_norm) = (at("input_layernorm.weight")?, at("post_attention_layernorm.weight")?);
-    let width = input_norm.len();
-    let linear = |weight: Vec<f32>, bias, input: usize| HostLinear { out: weight.len() / input, weight, bias };
-    let projections = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
-    let qkv = linear(stack(&projections, "weight")?, Some(stack(&projections, "bias")?), width);
-    let o = at("self_attn.o_proj.weight")?;
-    let attention_width = o.len() / width;
-    let gate_up = linear(stack(&["mlp.gate_proj", "mlp.up_proj"], "weight")?, None, width);
-    let down = at("mlp.down_proj.weight")?;
-    let inner = down.len() / width;
-    Ok(HostLayer {
-        input_norm,
-        post_norm,
-        qkv,
-        o: linear(o, None, attention_width),
-        gate_up,
-        down: linear(down, None, inner),
-    })
+    HostLinear(maps.iter().map(part).collect())
 }

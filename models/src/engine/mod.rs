@@ -1,8 +1,9 @@
 //! The decode engine: all live trajectories of a rollout as one batch, each prompt computed once.
 //!
-//! `host` holds the weights, `cache` keys and values, `forward` runs rows of many streams through the model,
-//! `sampler` draws tokens, `run` joins and leaves trajectories.
+//! `host` lends the weights, `cache` holds keys and values, `forward` runs rows of many streams through the model,
+//! `attention` lets them see what was before, `sampler` draws tokens, `run` joins and leaves trajectories.
 
+mod attention;
 mod cache;
 mod forward;
 mod host;

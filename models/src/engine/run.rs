@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use imagent_core::{Next, PolicyError, PolicyPrompt, SampledTurn, Sampling, Segment, StopReason};
+use rayon::prelude::*;
 
 use super::cache::Cache;
 use super::forward::{Run, forward};
@@ -14,15 +15,17 @@ use crate::qwen::positions::{GridSpan, Positions};
 /// What the engine needs for a rollout.
 pub(crate) struct Request<'a> {
     /// The weights.
-    pub(crate) model: &'a HostModel,
+    pub(crate) model: &'a HostModel<'a>,
     /// The rollouts.
     pub(crate) prompts: &'a [PolicyPrompt],
     /// How tokens are drawn.
     pub(crate) sampling: &'a Sampling,
     /// Tokens that are never drawn.
     pub(crate) never_sampled: &'a [usize],
-    /// Tokens that end a turn.
+    /// The policy's own tokens that end a turn.
     pub(crate) end_tokens: &'a [u32],
+    /// Tokens to text, special ones included; for stop texts.
+    pub(crate) text: &'a (dyn Fn(&[u32]) -> String + Sync),
     /// Rows of the new tokens of one pass while prompts are computed.
     pub(crate) prefill_rows: usize,
     /// Whether the caller wants to stop.
@@ -95,14 +98,27 @@ impl Stream {
     }
 
     /// Whether the turn is over, and why.
-    fn stop(&self, prompt: &PolicyPrompt, end_tokens: &[u32]) -> Option<StopReason> {
-        if self.turn.ids.last().is_some_and(|last| end_tokens.contains(last)) {
+    fn stop(&self, request: &Request<'_>) -> Option<StopReason> {
+        let prompt = &request.prompts[self.index];
+        if self.turn.ids.last().is_some_and(|last| request.end_tokens.contains(last)) {
             Some(StopReason::EndOfTurn)
+        } else if self.is_stopped(request) {
+            Some(StopReason::Stopped)
         } else if self.turn.ids.len() >= prompt.max_new_tokens || self.len >= prompt.max_tokens {
             Some(StopReason::Length)
         } else {
             None
         }
+    }
+
+    /// Whether the last token of the turn is a stop, or completes a text that is one.
+    fn is_stopped(&self, request: &Request<'_>) -> bool {
+        let Some(last) = self.turn.ids.last() else { return false };
+        let Sampling { stop, stop_tokens, .. } = request.sampling;
+        let Some(longest) = stop.iter().map(String::len).max() else { return stop_tokens.contains(last) };
+        // A token is a byte at least, so an end of as many tokens holds a text that the last of them completes.
+        let text = (request.text)(&self.turn.ids[self.turn.ids.len().saturating_sub(longest)..]);
+        stop_tokens.contains(last) || stop.iter().any(|stop| text.contains(stop.as_str()))
     }
 }
 
@@ -127,12 +143,12 @@ pub(crate) fn run(
     let mut streams: Vec<Stream> =
         (0..request.prompts.len()).map(|i| Stream::new(i, of[i], &prompts[of[i]], layers)).collect();
     // A prompt that leaves no room for a token gets an empty turn, and that is its end.
-    for (stream, prompt) in streams.iter().zip(request.prompts) {
-        if stream.stop(prompt, request.end_tokens).is_some() {
+    for stream in &streams {
+        if stream.stop(request).is_some() {
             on_turn(stream.index, empty_turn())?;
         }
     }
-    streams.retain(|stream| stream.stop(&request.prompts[stream.index], request.end_tokens).is_none());
+    streams.retain(|stream| stream.stop(request).is_none());
     let first: Vec<Vec<f32>> = streams.iter().map(|stream| prompts[stream.prompt].logits.clone()).collect();
     prompts.iter_mut().for_each(|prompt| prompt.logits = Vec::new());
     let mut logits = first.concat();
@@ -141,11 +157,12 @@ pub(crate) fn run(
             return Err(PolicyError::Stopped);
         }
         let vocabulary = request.model.config.vocab_size;
-        for (stream, row) in streams.iter_mut().zip(logits.chunks_mut(vocabulary)) {
+        let next = |(stream, row): (&mut Stream, &mut [f32])| {
             let key = request.prompts[stream.index].key;
             let drawn = draw(row, request.never_sampled, request.sampling, key, stream.sampled);
             stream.push(drawn.id, drawn.logprob);
-        }
+        };
+        streams.par_iter_mut().zip(logits.par_chunks_mut(vocabulary)).for_each(next);
         streams = end_turns(request, streams, features, on_turn)?;
         logits = step(request, &prompts, &mut streams);
     }
@@ -226,7 +243,7 @@ fn end_turns(
 ) -> Result<Vec<Stream>, PolicyError> {
     let mut live = Vec::with_capacity(streams.len());
     for mut stream in streams {
-        if let Some(stop) = stream.stop(&request.prompts[stream.index], request.end_tokens) {
+        if let Some(stop) = stream.stop(request) {
             let turn = std::mem::replace(&mut stream.turn, empty_turn());
             match on_turn(stream.index, SampledTurn { stop, ..turn })? {
                 Next::End => continue,

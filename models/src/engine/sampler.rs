@@ -14,7 +14,7 @@ pub(crate) struct Drawn {
 
 /// Draws the `position`-th token of the stream named by `key`. `logits` is scratch afterwards.
 ///
-/// `top_k` and `top_p` narrow what can be drawn; the log-probability is that of the whole distribution, which is
+/// `top_k`, `top_p` and `min_p` narrow what can be drawn, in this order; the log-probability is that of the whole distribution, which is
 /// what training scores. Temperature 0 takes the likeliest token (the lowest id of equals) and reports its
 /// log-probability at temperature 1.
 pub(crate) fn draw(logits: &mut [f32], suppress: &[usize], sampling: &Sampling, key: Key, position: u64) -> Drawn {
@@ -23,7 +23,7 @@ pub(crate) fn draw(logits: &mut [f32], suppress: &[usize], sampling: &Sampling, 
     let scale = if greedy { 1.0 } else { sampling.temperature.recip() };
     let best = best_of(logits);
     let sum = dispatch(Exp { logits, scale });
-    let id = if greedy { best } else { pick(logits, sum, sampling, key.rng(position).random::<f64>()) };
+    let id = if greedy { best } else { pick(logits, sampling, key.rng(position).random::<f64>()) };
     Drawn { id: id as u32, logprob: (logits[id] / sum).ln() }
 }
 
@@ -53,23 +53,29 @@ impl Kernel for Exp<'_> {
 }
 
 /// The token at quantile `u` of the narrowed distribution.
-fn pick(weights: &[f32], sum: f32, sampling: &Sampling, u: f64) -> usize {
-    if sampling.top_k == 0 && sampling.top_p >= 1.0 {
+fn pick(weights: &[f32], sampling: &Sampling, u: f64) -> usize {
+    if sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
         return at_quantile((0..weights.len()).filter(|&i| weights[i] > 0.0), weights, u);
     }
     let mut order: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] > 0.0).collect();
-    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]).then(a.cmp(&b)));
-    if sampling.top_k > 0 {
+    let falling = |a: &usize, b: &usize| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b));
+    if sampling.top_k > 0 && sampling.top_k < order.len() {
+        order.select_nth_unstable_by(sampling.top_k - 1, falling);
         order.truncate(sampling.top_k);
     }
-    let mut mass = 0.0;
-    let enough = f64::from(sampling.top_p) * f64::from(sum);
-    let kept = order.iter().take_while(|&&i| {
-        let more = mass < enough;
-        mass += f64::from(weights[i]);
-        more
-    });
-    let kept = kept.count().max(1);
+    order.sort_unstable_by(falling);
+    if sampling.top_p < 1.0 {
+        let total: f64 = order.iter().map(|&i| f64::from(weights[i])).sum();
+        let (mut mass, enough) = (0.0, f64::from(sampling.top_p) * total);
+        let kept = order.iter().take_while(|&&i| {
+            let more = mass < enough;
+            mass += f64::from(weights[i]);
+            more
+        });
+        order.truncate(kept.count().max(1));
+    }
+    let least = order.first().map_or(0.0, |&likeliest| sampling.min_p * weights[likeliest]);
+    let kept = order.iter().take_while(|&&i| weights[i] >= least).count().max(1);
     at_quantile(order[..kept].iter().copied(), weights, u)
 }
 
@@ -122,5 +128,38 @@ mod tests {
             assert_eq!(draw(&mut logits.clone(), &[], &top_p, Key(1), i).id, 3);
         }
         assert_eq!(draw(&mut [1.0, 3.0, 3.0], &[], &Sampling::greedy(), Key(0), 0).id, 1);
+    }
+
+    /// Which tokens can be drawn from probabilities 0.4, 0.3, 0.2, 0.1.
+    fn drawn(sampling: &Sampling) -> Vec<u32> {
+        let logits = [0.2f32.ln(), 0.4f32.ln(), 0.1f32.ln(), 0.3f32.ln()];
+        let mut ids: Vec<u32> = (0..2000).map(|i| draw(&mut logits.clone(), &[], sampling, Key(3), i).id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    #[test]
+    fn filters_come_in_the_order_of_generate() {
+        let all = Sampling::default();
+        assert_eq!(drawn(&all), [0, 1, 2, 3]);
+        // Half as likely as the likeliest, itself included.
+        assert_eq!(drawn(&Sampling { min_p: 0.45, ..all.clone() }), [0, 1, 3]);
+        assert_eq!(drawn(&Sampling { min_p: 0.51, ..all.clone() }), [1, 3]);
+        assert_eq!(drawn(&Sampling { min_p: 1.0, ..all.clone() }), [1]);
+        // The likeliest have 0.4 of 1, but 0.4 of 0.7 of what `top_k` keeps: `top_p` counts shares of that.
+        assert_eq!(drawn(&Sampling { top_p: 0.5, ..all.clone() }), [1, 3]);
+        assert_eq!(drawn(&Sampling { top_k: 2, top_p: 0.5, ..all.clone() }), [1]);
+        assert_eq!(drawn(&Sampling { top_k: 2, top_p: 0.6, ..all.clone() }), [1, 3]);
+        assert_eq!(drawn(&Sampling { top_p: 0.8, min_p: 0.6, ..all.clone() }), [1, 3]);
+        assert_eq!(drawn(&Sampling { top_k: 3, top_p: 0.99, min_p: 0.1, ..all }), [0, 1, 3]);
+    }
+
+    #[test]
+    fn the_logprob_is_that_of_the_whole_distribution() {
+        let logits = [0.2f32.ln(), 0.4f32.ln(), 0.1f32.ln(), 0.3f32.ln()];
+        let narrow = Sampling { top_k: 1, top_p: 0.3, min_p: 0.9, ..Sampling::default() };
+        let drawn = draw(&mut logits.clone(), &[], &narrow, Key(3), 0);
+        assert!(drawn.id == 1 && (drawn.logprob - 0.4f32.ln()).abs() < 1e-6);
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use image::RgbImage;
 
 pub use config::ImageProcessor;
-pub use decode::{MAX_DECODED_BYTES, MAX_SIDE, decode, decode_bytes};
+pub use decode::{decode, decode_bytes};
 pub use resize::resize_bicubic;
 pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};
 

@@ -18,8 +18,10 @@ const K_BLOCK: usize = 512;
 const SERIAL_WORK: usize = 1 << 20;
 /// Multiply-adds of a tile, about (35 us of one core).
 const TILE_WORK: usize = 1 << 22;
-/// Rows of a tile, at least. Twice as many where `b` comes transposed: each tile has to pack it.
+/// Rows of a tile, at least.
 const TILE_ROWS: usize = 64;
+/// The same where `b` comes transposed, as weights do: each tile packs all of it anew, element by element.
+const TILE_ROWS_TRANSPOSED: usize = 512;
 /// Tiles of a product, at most.
 const MAX_TILES: usize = 32;
 /// Outputs this small take a special path of the `gemm` crate.
@@ -78,6 +80,12 @@ impl<'a> Mat<'a> {
         &self.data[i * self.row_stride..][..self.cols]
     }
 
+    /// The elements from the first on, and how far rows are apart, where rows lie together in memory.
+    pub(crate) fn lying_rows(&self) -> (&'a [f32], usize) {
+        assert!(self.col_stride == 1, "columns lie together");
+        (self.data, self.row_stride)
+    }
+
     fn cols(self, start: usize, count: usize) -> Self {
         self.t().rows(start, count).t()
     }
@@ -134,6 +142,16 @@ impl<'a> MatMut<'a> {
         }
     }
 
+    /// How many rows there are.
+    pub(crate) fn row_count(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns there are.
+    pub(crate) fn col_count(&self) -> usize {
+        self.cols
+    }
+
     /// Row `i`.
     ///
     /// # Panics
@@ -184,7 +202,7 @@ fn extent(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usi
 /// If the shapes do not fit.
 pub fn matmul(mut dst: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     let (m, n, k) = (dst.rows, dst.cols, a.cols);
-    let (tile_m, tile_n) = tile(m, n, k, if b.col_stride == 1 { TILE_ROWS } else { 2 * TILE_ROWS });
+    let (tile_m, tile_n) = tile(m, n, k, if b.col_stride == 1 { TILE_ROWS } else { TILE_ROWS_TRANSPOSED });
     if tile_m >= m && tile_n >= n {
         return matmul_serial(&mut dst, a, b, accumulate);
     }

@@ -20,6 +20,7 @@
 //! | [`mod@splice`] | rows of `x` replaced by others |
 //! | [`mod@gather_rows`] | `x[rows]` |
 //! | [`mod@token_logprob`] | `(ln p[target], entropy(p))` |
+//! | [`mod@product`] | `x wᵀ + b` with a weight in 16 or 32 bits, for inference |
 //!
 //! [`mod@recompute`] runs a part of the model again in the backward pass instead of keeping what it computed.
 //!
@@ -40,6 +41,7 @@ pub mod linear;
 pub mod lora;
 mod parallel;
 mod param;
+pub mod product;
 pub mod recompute;
 pub mod rms_norm;
 pub mod rotary;
@@ -51,6 +53,7 @@ mod tape;
 mod tests;
 pub mod token_logprob;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use dfdx::prelude::*;
@@ -58,6 +61,7 @@ use dfdx::prelude::*;
 use attention::{AttentionPlan, Heads};
 use lora::LowRank;
 pub use param::Param;
+use product::Elements;
 use token_logprob::Choice;
 
 /// A matrix of run-time sizes on device `D`, with tape `T`.
@@ -65,6 +69,24 @@ pub type Matrix<D, T = NoneTape> = Tensor<(usize, usize), f32, D, T>;
 
 /// A vector of run-time size on device `D`, with tape `T`.
 pub type Vector<D, T = NoneTape> = Tensor<(usize,), f32, D, T>;
+
+/// The elements of a weight on the host: lent where they lie there already.
+pub enum Lent<'a> {
+    /// Lent.
+    Here(Elements<'a>),
+    /// A copy: from another device, or with other values.
+    Copied(Vec<f32>),
+}
+
+impl Lent<'_> {
+    /// The elements.
+    pub fn elements(&self) -> Elements<'_> {
+        match self {
+            Self::Here(elements) => *elements,
+            Self::Copied(values) => Elements::F32(values),
+        }
+    }
+}
 
 /// The ops of the model. Defaults are composites of dfdx's ops; [`Cpu`] has a kernel for each.
 ///
@@ -213,6 +235,43 @@ pub trait Kernels: Device<f32> {
     ) -> Result<Matrix<Self, T>, Self::Err> {
         token_logprob::reference::token_logprob(x, head.into().values, choice)
     }
+
+    /// [`Kernels::linear`] without a tape, with a weight `[outputs, k]` as it is stored.
+    fn product(
+        x: Matrix<Self>,
+        w: Elements<'_>,
+        outputs: usize,
+        b: Option<&Vector<Self>>,
+    ) -> Result<Matrix<Self>, Self::Err> {
+        let w = widened(x.device(), w, outputs)?;
+        Self::linear(x, Param::frozen(&w), b.map(Param::frozen))
+    }
+
+    /// [`Kernels::token_logprob`] without a tape, with a head `[vocabulary, d]` as it is stored.
+    fn token_logprob_of(
+        x: Matrix<Self>,
+        head: Elements<'_>,
+        vocabulary: usize,
+        choice: &Arc<Choice>,
+    ) -> Result<Matrix<Self>, Self::Err> {
+        let head = widened(x.device(), head, vocabulary)?;
+        Self::token_logprob(x, Param::frozen(&head), choice)
+    }
+
+    /// The elements of a matrix, row after row, on the host.
+    fn lend(x: &Matrix<Self>) -> Lent<'_> {
+        Lent::Copied(x.as_vec())
+    }
+
+    /// The elements of a vector on the host.
+    fn lend_vector(x: &Vector<Self>) -> Cow<'_, [f32]> {
+        Cow::Owned(x.as_vec())
+    }
+}
+
+/// A weight `[rows, ..]` as a tensor.
+fn widened<D: Device<f32>>(device: &D, w: Elements<'_>, rows: usize) -> Result<Matrix<D>, D::Err> {
+    device.try_tensor_from_vec(w.widened(), (rows, w.len() / rows.max(1)))
 }
 
 impl Kernels for Cpu {
@@ -320,6 +379,32 @@ impl Kernels for Cpu {
         choice: &Arc<Choice>,
     ) -> Result<Matrix<Self, T>, CpuError> {
         token_logprob::on_cpu(x, head.into(), choice)
+    }
+
+    fn product(
+        x: Matrix<Self>,
+        w: Elements<'_>,
+        outputs: usize,
+        b: Option<&Vector<Self>>,
+    ) -> Result<Matrix<Self>, CpuError> {
+        product::on_cpu(&x.try_contiguous()?, w, outputs, b)
+    }
+
+    fn token_logprob_of(
+        x: Matrix<Self>,
+        head: Elements<'_>,
+        vocabulary: usize,
+        choice: &Arc<Choice>,
+    ) -> Result<Matrix<Self>, CpuError> {
+        token_logprob::stored_on_cpu(&x.try_contiguous()?, head, vocabulary, choice)
+    }
+
+    fn lend(x: &Matrix<Self>) -> Lent<'_> {
+        tape::view(x).map_or_else(|_| Lent::Copied(x.as_vec()), |values| Lent::Here(Elements::F32(values)))
+    }
+
+    fn lend_vector(x: &Vector<Self>) -> Cow<'_, [f32]> {
+        tape::view1(x).map_or_else(|_| Cow::Owned(x.as_vec()), Cow::Borrowed)
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub mod batch;
 mod dropout;
-mod layout;
+pub(crate) mod layout;
 pub mod model;
 pub mod positions;
 pub mod probe;

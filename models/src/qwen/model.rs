@@ -9,14 +9,14 @@ use super::batch::{Packed, Sequence};
 use super::dropout::Masks;
 use super::layout::{Layout, Linear};
 use super::tune::Trained;
-use super::weights::Weights;
+use super::weights::{MatrixId, MatrixValues, Weights};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{Config, Dtype};
 use crate::error::Result;
 use crate::image_processor::Patches;
-use crate::lora::Adapter;
+use crate::lora::{Adapter, Pair};
 use crate::ops::lora::LowRank;
-use crate::ops::{Kernels, Matrix};
+use crate::ops::{Kernels, Lent, Matrix, Param, Vector};
 
 /// Qwen2.5-VL on device `D`. A clone shares its tensors until one of the two overwrites them.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Qwen<D: Kernels> {
     pub(crate) seed: u64,
     /// Dropout of the pass that this clone is for.
     pub(crate) masks: Option<Masks>,
+    /// Whether passes without a tape use the products of inference; see [`Qwen::for_rollouts`].
+    pub(crate) rollouts: bool,
 }
 
 impl<D: Kernels> Qwen<D> {
@@ -53,6 +55,7 @@ impl<D: Kernels> Qwen<D> {
             gradient_checkpointing: false,
             seed: 0,
             masks: None,
+            rollouts: false,
         };
         model.set_adapter(None);
         Ok(model)
@@ -63,6 +66,21 @@ impl<D: Kernels> Qwen<D> {
         let config = Config::open(dir)?;
         let weights = Weights::load(&config, &device, &Checkpoint::open(dir)?)?;
         Self::new(config, device, weights, never_sampled)
+    }
+
+    /// Opens a checkpoint folder to be sampled from and looked into, not trained: matrices stay in the files, mapped into
+    /// memory, in their own type, or are held once in `dtype`. Sums are f32 in every case.
+    pub fn open_for_inference(dir: &Path, device: D, never_sampled: Vec<usize>, dtype: Option<Dtype>) -> Result<Self> {
+        let config = Config::open(dir)?;
+        let weights = Weights::for_inference(&config, &device, &Checkpoint::open(dir)?, dtype)?;
+        Self::new(config, device, weights, never_sampled)
+    }
+
+    /// The same weights, for passes without a tape that must have the bits of [`Qwen::open_for_inference`]: a rollout is the
+    /// same whether its weights are being trained or not.
+    #[must_use]
+    pub fn for_rollouts(&self) -> Self {
+        Self { rollouts: true, ..self.clone() }
     }
 
     /// Packs sequences for one pass.
@@ -97,19 +115,56 @@ impl<D: Kernels> Qwen<D> {
         Self { masks, ..self.clone() }
     }
 
+    /// The adapter's pair of a linear map, and the scale of its term.
+    fn pair_of(&self, layer: Linear) -> Option<(&Pair<D>, f32)> {
+        let adapter = self.adapter.as_ref()?;
+        let pair = (*self.layout.adapted.get(layer.module?)?)?;
+        Some((&adapter.pairs[pair], adapter.config.scale()))
+    }
+
+    /// A linear map's weight on the host: lent, or a copy with the adapter merged into it where the map has a pair.
+    pub(crate) fn lend(&self, layer: Linear) -> Lent<'_> {
+        let weight = self.weights.matrix(layer.weight).values.lend();
+        let Some((pair, scale)) = self.pair_of(layer) else { return weight };
+        let mut merged = weight.elements().widened();
+        pair.merge(&mut merged, scale);
+        Lent::Copied(merged)
+    }
+
+    /// `x wᵀ + b`, and the adapter's term where the map has a pair.
     pub(crate) fn linear<T: Tape<f32, D>>(
         &self,
         x: Matrix<D, T>,
         layer: Linear,
     ) -> std::result::Result<Matrix<D, T>, D::Err> {
-        let (weight, bias) = (self.weights.matrix(layer.weight), layer.bias.map(|id| self.weights.vector(id)));
-        let pair = layer.module.and_then(|module| Some((module, (*self.layout.adapted.get(module)?)?)));
-        let (Some((module, pair)), Some(adapter)) = (pair, &self.adapter) else { return D::linear(x, weight, bias) };
+        let bias = layer.bias.map(|id| self.weights.vector(id));
+        let Some((pair, scale)) = self.pair_of(layer) else { return self.product(x, layer.weight, bias) };
         let (x, tape) = x.split_tape();
-        let y = D::linear(x.clone().put_tape(tape), weight, bias)?;
-        let dropout = self.masks.as_ref().map(|masks| masks.of(&self.layout.modules[module], x.shape().0));
-        let pair = &adapter.pairs[pair];
-        D::lora(y, &x, [&pair.a, &pair.b], &LowRank { scale: adapter.config.scale(), dropout })
+        let y = self.product(x.clone().put_tape(tape), layer.weight, bias)?;
+        let masks = self.masks.as_ref().zip(layer.module);
+        let dropout = masks.map(|(masks, module)| masks.of(&self.layout.modules[module], x.shape().0));
+        D::lora(y, &x, [&pair.a, &pair.b], &LowRank { scale, dropout })
+    }
+
+    /// `x wᵀ + b`: on the tape with a tensor, else with the weight as it is stored. Where weights are stored nothing is
+    /// trained, so no gradient has to pass through them.
+    pub(crate) fn product<T: Tape<f32, D>>(
+        &self,
+        x: Matrix<D, T>,
+        weight: MatrixId,
+        bias: Option<Param<'_, Vector<D>>>,
+    ) -> std::result::Result<Matrix<D, T>, D::Err> {
+        let Param { values, learns } = self.weights.matrix(weight);
+        match values {
+            MatrixValues::Tensor(values) if T::OWNS_TAPE || !self.rollouts => {
+                D::linear(x, Param { values, learns }, bias)
+            }
+            _ => {
+                let (x, tape) = x.split_tape();
+                let y = D::product(x, values.lend().elements(), values.shape().0, bias.map(|bias| bias.values))?;
+                Ok(y.put_tape(tape))
+            }
+        }
     }
 
     /// `down(silu(gate(x)) · up(x))`.

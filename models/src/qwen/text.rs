@@ -10,13 +10,13 @@ use super::layout::TextLayer;
 use super::model::Qwen;
 use super::rotary::{self, Angles};
 use super::trace::Trace;
-use super::weights::device_error;
-use crate::error::Result;
+use super::weights::{MatrixValues, device_error};
+use crate::error::{ModelError, Result};
 use crate::image_processor::Patches;
 use crate::ops::attention::{AttentionPlan, Heads};
 use crate::ops::recompute::{Part, recompute};
 use crate::ops::token_logprob::Choice;
-use crate::ops::{Kernels, Matrix};
+use crate::ops::{Kernels, Matrix, Param};
 
 /// What all layers of one pass share.
 #[derive(Clone)]
@@ -125,14 +125,45 @@ impl<D: Kernels> Qwen<D> {
         let rows: Vec<usize> = targets.iter().map(|(_, target)| target.row).collect();
         let ids: Vec<usize> = targets.iter().map(|(_, target)| target.id as usize).collect();
         let picked = D::gather_rows(hidden.clone().put_tape(tape), &rows).map_err(device_error("gather_rows"))?;
-        let head = self.weights.matrix(self.layout.head);
         let choice = Arc::new(Choice { targets: ids, temperature, suppress: suppress.to_vec() });
-        D::token_logprob(picked, head, &choice).map_err(device_error("token_logprob"))
+        let Param { values: head, learns } = self.weights.matrix(self.layout.head);
+        match head {
+            MatrixValues::Tensor(values) => {
+                D::token_logprob(picked, Param { values, learns }, &choice).map_err(device_error("token_logprob"))
+            }
+            MatrixValues::Stored(..) if T::OWNS_TAPE => Err(ModelError::InferenceOnly),
+            MatrixValues::Stored(head, (vocabulary, _)) => {
+                let (picked, tape) = picked.split_tape();
+                let out = D::token_logprob_of(picked, head.elements(), *vocabulary, &choice);
+                Ok(out.map_err(device_error("token_logprob"))?.put_tape(tape))
+            }
+        }
     }
 
     /// Logits of every row, `[rows, vocabulary]`: for looking, not for training.
     pub fn logits(&self, hidden: Matrix<D>) -> Result<Matrix<D>> {
-        D::linear(hidden, self.weights.matrix(self.layout.head), None).map_err(device_error("linear"))
+        self.product(hidden, self.layout.head, None).map_err(device_error("linear"))
+    }
+
+    /// Rows of the embedding.
+    fn token_rows<T: Tape<f32, D>>(&self, ids: &[usize], tape: T) -> Result<Matrix<D, T>> {
+        let Param { values: table, learns } = self.weights.matrix(self.layout.embed);
+        match table {
+            MatrixValues::Tensor(values) => {
+                D::embed(Param { values, learns }, ids, tape).map_err(device_error("embed"))
+            }
+            MatrixValues::Stored(table, (tokens, d)) => {
+                if let Some(id) = ids.iter().find(|id| *id >= tokens) {
+                    let (expected, got) = (format!("token ids below {tokens}"), id.to_string());
+                    return Err(ModelError::Shape { op: "embed", expected, got });
+                }
+                let mut rows = vec![0.0; ids.len() * d];
+                let pairs = rows.chunks_mut(*d).zip(ids);
+                pairs.for_each(|(row, id)| table.elements().widen_into(id * d, row));
+                let rows = self.device.try_tensor_from_vec(rows, (ids.len(), *d));
+                Ok(rows.map_err(device_error("embed"))?.put_tape(tape))
+            }
+        }
     }
 
     fn embed<T: Tape<f32, D>>(
@@ -142,9 +173,8 @@ impl<D: Kernels> Qwen<D> {
         tape: T,
         trace: &mut Trace,
     ) -> Result<Matrix<D, T>> {
-        let table = self.weights.matrix(self.layout.embed);
         if patches.is_empty() {
-            return D::embed(table, &packed.ids, tape).map_err(device_error("embed"));
+            return self.token_rows(&packed.ids, tape);
         }
         let merge = self.config.vision.spatial_merge_size;
         let mut first = vec![0];
@@ -154,7 +184,7 @@ impl<D: Kernels> Qwen<D> {
         trace.keep(|| "image_embeds".into(), &features);
         let features = D::gather_rows(features, &rows).map_err(device_error("gather_rows"))?;
         let (features, tape) = features.split_tape();
-        let x = D::embed(table, &packed.ids, tape).map_err(device_error("embed"))?;
+        let x = self.token_rows(&packed.ids, tape)?;
         D::splice(x, features, &packed.image_rows).map_err(device_error("splice"))
     }
 

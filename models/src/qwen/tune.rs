@@ -109,8 +109,11 @@ impl<D: Kernels> Qwen<D> {
     ///
     /// # Errors
     /// `Config` naming the key: a pattern that matches nothing, frozen parts beside an adapter, an adapter with other
-    /// settings than `lora`; whatever reading the adapter says.
+    /// settings than `lora`; `InferenceOnly` if the weights were opened for inference; whatever reading the adapter says.
     pub fn tune(&mut self, tuning: &Tuning) -> Result<()> {
+        if !self.weights.can_train() {
+            return Err(ModelError::InferenceOnly);
+        }
         self.gradient_checkpointing = tuning.gradient_checkpointing;
         self.seed = tuning.seed;
         let adapter = self.open_adapter(tuning)?;
@@ -132,6 +135,18 @@ impl<D: Kernels> Qwen<D> {
         if self.trained.parameters.is_empty() {
             return Err(refused("model.freeze", "something left to train", format!("{:?}", tuning.freeze)));
         }
+        Ok(())
+    }
+
+    /// Puts an adapter in PEFT's format on the model, all other weights frozen; where they were opened for inference, the
+    /// adapter is not trained either.
+    ///
+    /// # Errors
+    /// Whatever reading the adapter says.
+    pub fn adapt(&mut self, dir: &Path) -> Result<()> {
+        let adapter = PeftAdapter::open(dir)?.load(&self.modules(), &self.device)?;
+        (0..self.weights.entries().len()).for_each(|index| self.weights.set_trained(index, false));
+        self.set_adapter(Some(adapter));
         Ok(())
     }
 
@@ -206,7 +221,8 @@ impl<D: Kernels> Qwen<D> {
             is_matrix: entry.is_matrix(),
             place: Place::Weight(index),
         });
-        let pairs = self.adapter.iter().flat_map(|adapter| adapter.pairs.iter().enumerate());
+        let trained = self.adapter.iter().filter(|_| self.weights.can_train());
+        let pairs = trained.flat_map(|adapter| adapter.pairs.iter().enumerate());
         let adapter = pairs.flat_map(|(i, pair)| {
             let matrix = |which: &str, (rows, columns): (usize, usize), place| Parameter {
                 name: format!("{}.lora_{which}.weight", pair.module),
@@ -227,7 +243,7 @@ impl<D: Kernels> Qwen<D> {
 
     /// Hub name, outputs and inputs of every linear map that can be adapted.
     pub fn modules(&self) -> Vec<(&str, usize, usize)> {
-        let shape = |module: &Module| *self.weights.matrix(module.weight).values.shape();
+        let shape = |module: &Module| self.weights.matrix(module.weight).values.shape();
         let sizes = self.layout.modules.iter().map(|module| (module.name.as_str(), shape(module)));
         sizes.map(|(name, (out, inputs))| (name, out, inputs)).collect()
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::checkpoint::{Checkpoint, Stored};
+use crate::config::{Config, Dtype};
 use crate::error::{ModelError, Result};
-use crate::ops::{Kernels, Param};
+use crate::ops::{Kernels, Lent, Param};
 
 /// A matrix `[out, in]` on device `D`.
 pub type Matrix<D> = Tensor<(usize, usize), f32, D>;
@@ -56,50 +56,109 @@ impl Entry {
     }
 }
 
-/// All parameters of a model.
+/// The values of a matrix.
+#[derive(Clone, Debug)]
+pub(crate) enum MatrixValues<D: Kernels> {
+    /// On the device, in f32: can be trained.
+    Tensor(Matrix<D>),
+    /// As in the checkpoint, with their shape: for inference.
+    Stored(Stored, (usize, usize)),
+}
+
+impl<D: Kernels> MatrixValues<D> {
+    /// The elements on the host, row after row.
+    pub(crate) fn lend(&self) -> Lent<'_> {
+        match self {
+            Self::Tensor(matrix) => D::lend(matrix),
+            Self::Stored(stored, _) => Lent::Here(stored.elements()),
+        }
+    }
+
+    /// Rows and columns.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Tensor(matrix) => *matrix.shape(),
+            Self::Stored(_, shape) => *shape,
+        }
+    }
+}
+
+/// All parameters of a model: matrices to train are tensors of the device, those for inference are left as the
+/// checkpoint stores them. Vectors are tensors in both cases.
 #[derive(Clone, Debug)]
 pub struct Weights<D: Kernels> {
     entries: Arc<Vec<Entry>>,
-    matrices: Vec<Held<Matrix<D>>>,
+    matrices: Vec<Held<MatrixValues<D>>>,
     vectors: Vec<Held<Vector<D>>>,
 }
 
-/// A tensor, and whether it is trained.
+/// A parameter's values, and whether it is trained.
 #[derive(Clone, Debug)]
 struct Held<P> {
     values: P,
     trained: bool,
 }
 
-impl<P> Held<P> {
-    fn new(values: P) -> Self {
-        Self { values, trained: true }
-    }
-}
-
 impl<D: Kernels> Weights<D> {
-    /// Fills every parameter of `config` with what `values(name, shape)` gives.
+    /// Fills every parameter of `config` with what `values(name, shape)` gives; all are trained.
     pub fn build(
         config: &Config,
         device: &D,
         mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let (mut entries, mut matrices, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut weights = Self::empty();
         for (name, shape) in crate::checkpoint::names(config) {
             let data = values(&name, &shape)?;
-            let place = if shape.len() == 1 {
-                let vector = device.try_tensor_from_vec(data, (shape[0],)).map_err(device_error("load"))?;
-                vectors.push(Held::new(vector));
-                Place::Vector(vectors.len() - 1)
+            if shape.len() == 1 {
+                weights.push_vector(name, device, data, true)?;
             } else {
-                let flat = (shape[0], shape[1..].iter().product());
-                let matrix = device.try_tensor_from_vec(data, flat).map_err(device_error("load"))?;
-                matrices.push(Held::new(matrix));
-                Place::Matrix(matrices.len() - 1)
-            };
-            entries.push(Entry { name, shape, trained: true, place });
+                let matrix = device.try_tensor_from_vec(data, flat(&shape)).map_err(device_error("load"))?;
+                weights.push_matrix(name, shape, MatrixValues::Tensor(matrix), true);
+            }
         }
-        Ok(Self { entries: Arc::new(entries), matrices, vectors })
+        Ok(weights)
+    }
+
+    /// Takes every parameter from a checkpoint for inference: matrices stay where they are, in the checkpoint's own
+    /// type, or are held once in `dtype`. None is trained.
+    pub fn for_inference(config: &Config, device: &D, checkpoint: &Checkpoint, dtype: Option<Dtype>) -> Result<Self> {
+        checkpoint.check(config)?;
+        let mut weights = Self::empty();
+        for (name, shape) in crate::checkpoint::names(config) {
+            if shape.len() == 1 {
+                let values = checkpoint.tensor_shaped(&name, &shape)?;
+                weights.push_vector(name, device, values, false)?;
+            } else {
+                let stored = checkpoint.stored(&name, dtype)?;
+                let values = MatrixValues::Stored(stored, flat(&shape));
+                weights.push_matrix(name, shape, values, false);
+            }
+        }
+        Ok(weights)
+    }
+
+    fn empty() -> Self {
+        Self { entries: Arc::default(), matrices: Vec::new(), vectors: Vec::new() }
+    }
+
+    fn push_vector(&mut self, name: String, device: &D, values: Vec<f32>, trained: bool) -> Result<()> {
+        let shape = vec![values.len()];
+        let vector = device.try_tensor_from_vec(values, (shape[0],)).map_err(device_error("load"))?;
+        let place = Place::Vector(self.vectors.len());
+        self.vectors.push(Held { values: vector, trained });
+        Arc::make_mut(&mut self.entries).push(Entry { name, shape, trained, place });
+        Ok(())
+    }
+
+    fn push_matrix(&mut self, name: String, shape: Vec<usize>, values: MatrixValues<D>, trained: bool) {
+        let place = Place::Matrix(self.matrices.len());
+        self.matrices.push(Held { values, trained });
+        Arc::make_mut(&mut self.entries).push(Entry { name, shape, trained, place });
+    }
+
+    /// Whether every matrix is a tensor that gradients can reach.
+    pub fn can_train(&self) -> bool {
+        self.matrices.iter().all(|matrix| matches!(matrix.values, MatrixValues::Tensor(_)))
     }
 
     /// Reads every parameter from a checkpoint.
@@ -117,7 +176,10 @@ impl<D: Kernels> Weights<D> {
     pub fn values(&self, index: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.entries[index].len()];
         match self.entries[index].place {
-            Place::Matrix(i) => self.matrices[i].values.copy_into(&mut out),
+            Place::Matrix(i) => match &self.matrices[i].values {
+                MatrixValues::Tensor(matrix) => matrix.copy_into(&mut out),
+                MatrixValues::Stored(stored, _) => stored.elements().widen_into(0, &mut out),
+            },
             Place::Vector(i) => self.vectors[i].values.copy_into(&mut out),
         }
         out
@@ -126,7 +188,10 @@ impl<D: Kernels> Weights<D> {
     /// Overwrites parameter `index`.
     pub fn set(&mut self, index: usize, values: &[f32]) {
         match self.entries[index].place {
-            Place::Matrix(i) => self.matrices[i].values.copy_from(values),
+            Place::Matrix(i) => match &mut self.matrices[i].values {
+                MatrixValues::Tensor(matrix) => matrix.copy_from(values),
+                MatrixValues::Stored(stored, _) => *stored = Stored::held(values.to_vec(), Dtype::F32),
+            },
             Place::Vector(i) => self.vectors[i].values.copy_from(values),
         }
     }
@@ -145,8 +210,11 @@ impl<D: Kernels> Weights<D> {
     pub fn gradient(&self, index: usize, gradients: &mut Gradients<f32, D>) -> Result<Vec<f32>> {
         let grad = match self.entries[index].place {
             Place::Matrix(i) => {
-                gradients.try_alloc_for(&self.matrices[i].values).map_err(device_error("gradient"))?;
-                gradients.get(&self.matrices[i].values).as_vec()
+                let MatrixValues::Tensor(matrix) = &self.matrices[i].values else {
+                    return Err(ModelError::InferenceOnly);
+                };
+                gradients.try_alloc_for(matrix).map_err(device_error("gradient"))?;
+                gradients.get(matrix).as_vec()
             }
             Place::Vector(i) => {
                 gradients.try_alloc_for(&self.vectors[i].values).map_err(device_error("gradient"))?;
@@ -176,7 +244,7 @@ impl<D: Kernels> Weights<D> {
         }
     }
 
-    pub(crate) fn matrix(&self, id: MatrixId) -> Param<'_, Matrix<D>> {
+    pub(crate) fn matrix(&self, id: MatrixId) -> Param<'_, MatrixValues<D>> {
         let Held { values, trained } = &self.matrices[id.0];
         Param { values, learns: *trained }
     }
@@ -185,6 +253,11 @@ impl<D: Kernels> Weights<D> {
         let Held { values, trained } = &self.vectors[id.0];
         Param { values, learns: *trained }
     }
+}
+
+/// Rows and columns of a parameter that is no vector.
+fn flat(shape: &[usize]) -> (usize, usize) {
+    (shape[0], shape[1..].iter().product())
 }
 
 /// Turns a device's error into ours.

@@ -91,4 +91,8 @@ fn errors_name_the_field() {
         let message = Config::from_json(&json).unwrap_err().to_string();
         assert!(message.contains(field) && message.contains("config.json"), "{pointer}: {message}");
     }
+    let mut json = published();
+    json["quantization_config"] = json!({"quant_method": "awq"});
+    let message = Config::from_json(&json).unwrap_err().to_string();
+    assert!(message.contains("`quantization_config`: expected none") && message.contains("awq"), "{message}");
 }

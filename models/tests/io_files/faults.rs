@@ -162,7 +162,7 @@ fn what_is_in_the_files_is_told() {
     let checkpoint = Checkpoint::open(&dir).unwrap();
     checkpoint.check(&Config::open(&dir).unwrap()).unwrap();
     let on_disk: u64 = checkpoint.files().iter().map(|file| fs::metadata(file.path()).unwrap().len()).sum();
-    assert_eq!(checkpoint.files().iter().map(TensorFile::bytes).sum::<u64>(), on_disk);
+    assert_eq!(checkpoint.files().iter().map(TensorFile::size).sum::<u64>(), on_disk);
     let counts = checkpoint.dtypes();
     let elements: usize = checkpoint.names().map(|name| checkpoint.tensor_f32(name).unwrap().1.len()).sum();
     assert_eq!(counts.values().sum::<u64>(), elements as u64, "{counts:?}");

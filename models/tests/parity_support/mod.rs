@@ -93,10 +93,16 @@ pub struct Case {
     pub own: Vec<Arc<Patches>>,
 }
 
-/// A case's checkpoint: its own, or that of `single_image`, which has the same weights.
-fn checkpoint(dir: &Path) -> PathBuf {
-    let own = dir.join("checkpoint");
-    if own.is_dir() { own } else { parity().join("single_image/checkpoint") }
+/// A case's checkpoint in `to`: its own files over those of `single_image`, whose weights it has if it has none of its own.
+fn checkpoint(dir: &Path, to: &Path) {
+    let files = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let is_weights = |path: &PathBuf| path.extension().is_some_and(|end| end == "safetensors");
+    let own: Vec<PathBuf> = files(dir.join("checkpoint")).collect();
+    let has_weights = own.iter().any(is_weights);
+    let base = files(parity().join("single_image/checkpoint"));
+    for file in base.filter(|file| !has_weights || !is_weights(file)).chain(own.clone()) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
 }
 
 pub fn json(path: &Path) -> Value {
@@ -107,7 +113,9 @@ impl Case {
     pub fn open(dir: &Path) -> Self {
         let golden = Golden::open(&dir.join("golden.safetensors"));
         let config = AdamWConfig { learning_rate: 1e-3, ..AdamWConfig::default() };
-        let policy = QwenPolicy::open(&checkpoint(dir), Cpu::default(), config).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint(dir, folder.path());
+        let policy = QwenPolicy::open(folder.path(), Cpu::default(), config).unwrap();
         let pictures: Vec<Arc<RgbImage>> = match golden.pictures() {
             pictures if pictures.is_empty() => image_files(dir),
             pictures => pictures,
@@ -117,7 +125,7 @@ impl Case {
         .collect();
         let patches = |picture: &Arc<RgbImage>| Arc::new(policy.codec().processor.patches(picture).unwrap());
         let mut own: Vec<Arc<Patches>> = pictures.iter().map(patches).collect();
-        let given = given_patches(&golden).unwrap_or_else(|| own.clone());
+        let given = given_patches(&golden, &policy).unwrap_or_else(|| own.clone());
         for (i, (own, given)) in own.iter_mut().zip(&given).enumerate() {
             if composited(&golden, i, &policy, given) {
                 *own = Arc::clone(given);
@@ -163,8 +171,13 @@ pub fn images_of(segment: &Segment) -> Vec<SequenceImage> {
     segment.images.iter().map(image).collect()
 }
 
-fn given_patches(golden: &Golden) -> Option<Vec<Arc<Patches>>> {
-    let values = golden.floats("pixel_values")?;
+/// The golden's patches: as they are, or made from the bytes that they were made from.
+fn given_patches(golden: &Golden, policy: &QwenPolicy<Cpu>) -> Option<Vec<Arc<Patches>>> {
+    let Some(values) = golden.floats("pixel_values") else {
+        let resized = (0..).map_while(|i| golden.picture(&format!("image.{i}.resized")));
+        let patches = |picture: RgbImage| Arc::new(policy.codec().processor.patchify(&picture).unwrap());
+        return golden.bytes("image.0.resized").map(|_| resized.map(patches).collect());
+    };
     let (shape, _) = golden.bytes("pixel_values")?;
     let mut at = 0;
     let grids = golden.ints("image_grid_thw")?;
@@ -190,9 +203,10 @@ fn composited(golden: &Golden, i: usize, policy: &QwenPolicy<Cpu>, given: &Patch
 
 fn image_files(dir: &Path) -> Vec<RgbImage> {
     let messages = json(&dir.join("messages.json"));
-    let mut parts = messages.as_array().unwrap().iter().flat_map(|m| m["content"].as_array().into_iter().flatten());
+    let chats = messages.as_array().unwrap().iter();
+    let messages = chats.flat_map(|chat| chat.as_array().map_or(std::slice::from_ref(chat), Vec::as_slice));
     let mut out = Vec::new();
-    for part in parts.by_ref() {
+    for part in messages.flat_map(|message| message["content"].as_array().into_iter().flatten()) {
         if let Some(url) = part["image_url"]["url"].as_str() {
             out.push(imagent_models::image_processor::decode(&dir.join(url)).unwrap());
         }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use imagent::config::{Model, ModelConfig, open_model};
-use imagent_models::adamw::AdamWConfig;
+use imagent::config::{Model, ModelConfig, open_model_for_inference};
 use imagent_models::checkpoint::write;
 use imagent_models::config::Config;
 
@@ -44,7 +43,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(model) => ModelConfig { path: text(model)?, adapter, ..ModelConfig::default() },
         None => ModelConfig { path: adapter, ..ModelConfig::default() },
     };
-    let Model { policy, dir, keep: _keep } = open_model(&config, &AdamWConfig::default())?;
+    let Model { policy, dir, keep: _keep } = open_model_for_inference(&config, None)?;
     let model = &policy.model;
     let Some(merged) = model.adapter().map(|adapter| adapter.pairs.len()) else {
         return Err(InputError(format!("{}: holds no adapter_config.json", args.adapter.display())).into());

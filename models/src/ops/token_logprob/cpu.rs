@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Choice;
 use crate::ops::gemm::{Mat, MatMut, matmul};
 use crate::ops::parallel::for_rows2;
+use crate::ops::product::{self, Elements, Part};
 use crate::ops::simd::{Kernel, dispatch, exp, exp_moments, fma, max};
 
 /// Logits held at a time, about.
@@ -21,10 +22,32 @@ const NEVER: f32 = -1e30;
 ///
 /// `x` is `[n, d]`, `head` `[vocabulary, d]`. A suppressed target has log-probability `-inf`.
 pub fn forward(out: &mut [f32], lse: &mut [f32], x: &[f32], head: &[f32], choice: &Choice, d: usize) {
+    let fill = |logits: &mut Vec<f32>, rows| fill(logits, x, head, choice, rows, d);
+    score(out, lse, choice, head.len() / d, fill);
+}
+
+/// [`forward`] with a head as it is stored.
+pub fn forward_stored(out: &mut [f32], lse: &mut [f32], x: &[f32], head: Elements<'_>, choice: &Choice, d: usize) {
     let vocabulary = head.len() / d;
+    let part = Part { weight: head, bias: None, outputs: vocabulary };
+    score(out, lse, choice, vocabulary, |logits, rows| {
+        logits.resize(rows.len() * vocabulary, 0.0);
+        product::forward(logits, &x[rows.start * d..rows.end * d], &[part], d);
+        suppress(logits, choice, vocabulary);
+    });
+}
+
+/// Scores rows chunk by chunk; `fill` makes the logits of some rows, not yet divided by the temperature.
+fn score(
+    out: &mut [f32],
+    lse: &mut [f32],
+    choice: &Choice,
+    vocabulary: usize,
+    fill: impl Fn(&mut Vec<f32>, Range<usize>),
+) {
     let mut logits = Vec::new();
     for rows in chunks(lse.len(), vocabulary) {
-        fill(&mut logits, x, head, choice, rows.clone(), d);
+        fill(&mut logits, rows.clone());
         let mut both: Vec<f32> = vec![0.0; 3 * rows.len()];
         for_rows2((&mut logits, vocabulary), (&mut both, 3), 1, |i, logits, both| {
             let (total, entropy) = dispatch(Moments { logits, scale: 1.0 / choice.temperature });
@@ -51,6 +74,10 @@ fn fill(logits: &mut Vec<f32>, x: &[f32], head: &[f32], choice: &Choice, rows: R
     logits.resize(m * vocabulary, 0.0);
     let x = Mat::new(&x[rows.start * d..], m, d);
     matmul(MatMut::new(logits, m, vocabulary), x, Mat::new(head, vocabulary, d).t(), false);
+    suppress(logits, choice, vocabulary);
+}
+
+fn suppress(logits: &mut [f32], choice: &Choice, vocabulary: usize) {
     for row in logits.chunks_exact_mut(vocabulary) {
         for &token in &choice.suppress {
             row[token] = NEVER;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
+use super::product::Elements;
 use super::tape::{require, take, view};
 use super::{Matrix, Param};
 
@@ -52,4 +53,19 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
         });
     }
     Ok(out.put_tape(tape))
+}
+
+/// The same without a tape, with a head as it is stored.
+pub(crate) fn stored_on_cpu(
+    x: &Matrix<Cpu>,
+    head: Elements<'_>,
+    vocabulary: usize,
+    choice: &Choice,
+) -> Result<Matrix<Cpu>, CpuError> {
+    let (n, d) = *x.shape();
+    require(head.len() == vocabulary * d && choice.targets.len() == n && choice.temperature > 0.0)?;
+    require(choice.targets.iter().chain(&choice.suppress).all(|&token| token < vocabulary))?;
+    let mut out = vec![0.0; 2 * n];
+    cpu::forward_stored(&mut out, &mut vec![0.0; n], view(x)?, head, choice, d);
+    x.device().try_tensor_from_vec(out, (n, 2))
 }

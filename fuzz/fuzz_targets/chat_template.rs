@@ -1,0 +1,13 @@
+//! Fuzzes chat templates: the first line of the input is a list of messages, the rest a template.
+#![no_main]
+
+use imagent::models::chat_template::{ChatTemplate, RenderOptions};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let (messages, source) = text.split_once('\n').unwrap_or(("[]", text));
+    let messages: Vec<serde_json::Value> = serde_json::from_str(messages).unwrap_or_default();
+    if let Ok(template) = ChatTemplate::new(source) {
+        let _ = template.render(&messages, &RenderOptions { add_generation_prompt: true, ..RenderOptions::default() });
+    }
+});
