@@ -115,6 +115,7 @@ impl Random {
 /// What the course says of its start.
 #[derive(Deserialize)]
 struct Course {
+    #[serde(default)]
     nano: NanoConfig,
     words: Vec<String>,
     phrases: Vec<String>,
