@@ -266,9 +266,10 @@ fn parameters(info: &Info) -> String {
 
 fn files(info: &Info) -> String {
     let kinds: Vec<String> = info.dtypes.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    let mut text = match kinds.is_empty() {
-        true => format!("weights not fetched; config.json says {}\n", info.architecture.dtype),
-        false => format!("elements: {}\n", kinds.join(", ")),
+    let mut text = if kinds.is_empty() {
+        format!("weights not fetched; config.json says {}\n", info.architecture.dtype)
+    } else {
+        format!("elements: {}\n", kinds.join(", "))
     };
     let bytes = |file: &Weights| file.bytes.map_or_else(|| "unknown".to_owned(), amount);
     let rows: Vec<Vec<String>> = info.files.iter().map(|file| vec![file.name.clone(), bytes(file)]).collect();

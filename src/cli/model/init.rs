@@ -57,7 +57,7 @@ fn size(text: &str) -> Result<u64, String> {
         _ => return Err("units are B, KB, MB, GB, TB, KiB, MiB, GiB and TiB".to_owned()),
     };
     let value = number.parse::<f64>().map_err(|_| "a number and a unit, as 5GB".to_owned())? * factor;
-    if value >= 1.0 && value < 1e18 { Ok(value as u64) } else { Err("must be at least one byte".to_owned()) }
+    if (1.0..1e18).contains(&value) { Ok(value as u64) } else { Err("must be at least one byte".to_owned()) }
 }
 
 /// Runs it.
