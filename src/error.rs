@@ -9,6 +9,7 @@ use imagent_data::DataError;
 use imagent_models::error::ModelError;
 
 use crate::config::ConfigError;
+use crate::hub::HubError;
 
 /// The facade's error; what the crates say passes through.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A model could not be had from the hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// There is no adapter in a folder.
     #[error("`model.adapter`: {}: holds no adapter_config.json", path.display())]
     NoAdapter {
@@ -144,6 +148,7 @@ impl Error {
                 matches!(error, TrainError::Setting { .. } | TrainError::Sample { .. } | TrainError::NoSamples)
             }
             Self::OpenModel(error) => !matches!(error, ModelError::Device { .. }),
+            Self::Hub(error) => error.is_input(),
             Self::SaveModel(_)
             | Self::Record(_)
             | Self::Io { .. }

@@ -15,10 +15,13 @@
 //! ```
 
 pub mod assets;
+pub mod byte_progress;
 pub mod config;
 pub mod error;
 pub mod experiment;
+pub mod hub;
 pub mod plugins;
+pub mod presets;
 pub mod run;
 pub mod sft;
 

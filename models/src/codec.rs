@@ -10,6 +10,7 @@ use imagent_core::{
 use serde_json::{Value as Json, json};
 
 use crate::chat_template::{ChatTemplate, RenderOptions, expand_image_pads};
+use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::image_processor::ImageProcessor;
 use crate::tokenizer::Tokenizer;
@@ -43,6 +44,30 @@ impl Codec {
             processor: ImageProcessor::open(dir)?,
             template_knows_tools,
         })
+    }
+
+    /// Checks that tokenizer and image processor, read from `dir`, are those of the configured model.
+    ///
+    /// # Errors
+    /// `Config` naming the file, and the token or field that disagrees.
+    pub fn check(&self, config: &Config, dir: &Path) -> Result<()> {
+        self.tokenizer.check(config, &dir.join("tokenizer.json"))?;
+        let (own, model) = (&self.processor, &config.vision);
+        for (field, got, wanted) in [
+            ("patch_size", own.patch_size, model.patch_size),
+            ("merge_size", own.merge_size, model.spatial_merge_size),
+            ("temporal_patch_size", own.temporal_patch_size, model.temporal_patch_size),
+        ] {
+            if got as usize != wanted {
+                return Err(ModelError::Config {
+                    file: dir.join("preprocessor_config.json").display().to_string(),
+                    field: field.into(),
+                    expected: format!("{wanted}, as config.json's vision_config says"),
+                    got: got.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Tokens of a rendered text whose `<|image_pad|>`s stand for `images`, in order.

@@ -45,6 +45,16 @@ pub enum ModelError {
         /// What the reader said.
         source: safetensors::SafeTensorError,
     },
+    /// A weight file's header disagrees with itself or with the file.
+    #[error("{}: not a complete safetensors file: {}{problem}", file.display(), at_fault(tensor.as_deref()))]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The tensor at fault, if it is one.
+        tensor: Option<String>,
+        /// What is wrong.
+        problem: String,
+    },
     /// A parameter is in none of the checkpoint's files.
     #[error("{}: tensor `{tensor}` is missing", file.display())]
     MissingTensor {
@@ -167,6 +177,10 @@ impl ModelError {
         let path = path.to_path_buf();
         move |source| Self::Json { path, source }
     }
+}
+
+fn at_fault(tensor: Option<&str>) -> String {
+    tensor.map(|tensor| format!("tensor `{tensor}`: ")).unwrap_or_default()
 }
 
 /// Reads and parses a JSON file.

@@ -7,7 +7,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{CheckpointWriter, names};
+use crate::checkpoint::{CheckpointWriter, SHARD_SIZE, names};
 use crate::config::{Config, Dtype, TextConfig, TokenIds, VisionConfig};
 use crate::error::{ModelError, Result};
 use crate::nano_tokenizer::{
@@ -69,6 +69,23 @@ impl Default for NanoConfig {
 /// # Errors
 /// `Tokenizer` for a word that cannot be one token, `Io` naming the file.
 pub fn init(dir: &Path, nano: &NanoConfig, words: &[&str], phrases: &[&str], seed: u64) -> Result<()> {
+    let writer = CheckpointWriter::new(dir)?;
+    write(&writer, nano, (words, phrases), seed, (Dtype::F32, SHARD_SIZE))?;
+    writer.finish()
+}
+
+/// The same into a folder that is being written, with an element type and most bytes of tensors in a file. Returns the
+/// configuration.
+///
+/// # Errors
+/// As [`init`].
+pub fn write(
+    writer: &CheckpointWriter,
+    nano: &NanoConfig,
+    (words, phrases): (&[&str], &[&str]),
+    seed: u64,
+    kind: (Dtype, u64),
+) -> Result<Config> {
     let json = build(&NanoVocabulary { words, phrases, numbers: 0..=112 })?;
     let tokenizer = Tokenizer::from_bytes(json.as_bytes())?;
     let config = config(nano, &tokenizer)?;
@@ -76,14 +93,13 @@ pub fn init(dir: &Path, nano: &NanoConfig, words: &[&str], phrases: &[&str], see
         let values = values(nano, &name, &shape, seed);
         (name, shape, values)
     });
-    let writer = CheckpointWriter::new(dir)?;
-    writer.model(&config, tensors, Dtype::F32)?;
+    writer.model_sharded(&config, tensors, kind)?;
     writer.file("tokenizer_config.json", tokenizer_config_json(&json)?.as_bytes())?;
     writer.file("tokenizer.json", json.as_bytes())?;
     writer.file("chat_template.json", chat_template_json().as_bytes())?;
     writer.file("preprocessor_config.json", preprocessor_config_json(nano.pixels).as_bytes())?;
     writer.file("generation_config.json", generation_config_json(&tokenizer).as_bytes())?;
-    writer.finish()
+    Ok(config)
 }
 
 fn config(nano: &NanoConfig, tokenizer: &Tokenizer) -> Result<Config> {

@@ -468,7 +468,9 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
 /// The codec of a checkpoint folder, and the tokens that its model never draws.
 fn open_codec(dir: &Path) -> Result<(Codec, Vec<usize>)> {
     let codec = Codec::open(dir)?;
-    let never = codec.tokenizer.never_sampled(Config::open(dir)?.text.vocab_size);
+    let config = Config::open(dir)?;
+    codec.check(&config, dir)?;
+    let never = codec.tokenizer.never_sampled(config.text.vocab_size);
     Ok((codec, never.into_iter().map(|id| id as usize).collect()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::Config;
 use crate::error::{ModelError, Result};
 
 /// Ids of the added tokens with a meaning of their own.
@@ -100,6 +101,40 @@ impl Tokenizer {
     /// Whether an id is dropped when decoding with `skip_special`.
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.get_added_tokens_decoder().get(&id).is_some_and(|t| t.special)
+    }
+
+    /// Checks that the tokens with a meaning have the ids that a model's configuration gives them, and that the embedding has a
+    /// row for every token. `file` is what errors call the tokenizer.
+    ///
+    /// # Errors
+    /// `Config` naming the file and the token.
+    pub fn check(&self, config: &Config, file: &Path) -> Result<()> {
+        let (own, model) = (&self.special, &config.tokens);
+        let wrong = |field: &str, expected: String, got: String| {
+            Err(ModelError::Config { file: file.display().to_string(), field: field.into(), expected, got })
+        };
+        for (token, key, id, wanted) in [
+            ("<|image_pad|>", "image_token_id", Some(own.image_pad), Some(model.image)),
+            ("<|video_pad|>", "video_token_id", own.video_pad, Some(model.video)),
+            ("<|vision_start|>", "vision_start_token_id", Some(own.vision_start), Some(model.vision_start)),
+            ("<|vision_end|>", "vision_end_token_id", Some(own.vision_end), Some(model.vision_end)),
+            ("<|vision_pad|>", "vision_token_id", own.vision_pad, model.vision_pad),
+        ] {
+            if let (Some(id), Some(wanted)) = (id, wanted)
+                && id != wanted
+            {
+                return wrong(token, format!("id {wanted}, the {key} of config.json"), id.to_string());
+            }
+        }
+        if self.size > config.text.vocab_size {
+            let rows = config.text.vocab_size;
+            return wrong(
+                "vocab",
+                format!("ids below {rows}, the vocab_size of config.json"),
+                (self.size - 1).to_string(),
+            );
+        }
+        Ok(())
     }
 
     /// Ids that must never be sampled, ascending: the vision tokens (a sampled `<|image_pad|>` would ask for an image that

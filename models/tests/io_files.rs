@@ -10,12 +10,16 @@ mod chat;
 mod checkpoint;
 #[path = "io_files/config.rs"]
 mod config;
+#[path = "io_files/faults.rs"]
+mod faults;
 #[path = "io_files/image.rs"]
 mod image;
 #[path = "io_files/nano.rs"]
 mod nano;
 #[path = "io_files/qwen_tokenizer.rs"]
 mod qwen_tokenizer;
+#[path = "io_files/random.rs"]
+mod random;
 #[path = "io_files/tokenizer.rs"]
 mod tokenizer;
 

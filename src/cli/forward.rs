@@ -29,8 +29,8 @@ use super::{InputError, print};
 /// gives tensors [chats, T, ...], zeros behind the shorter ones (see attention_mask).
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A checkpoint folder
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint folder, or a hub id: ORG/NAME or ORG/NAME@REVISION
+    #[arg(long, value_name = "DIR|ID")]
     model: PathBuf,
     /// A chat, OpenAI-style; image paths are relative to the file
     #[arg(long, value_name = "messages.json")]

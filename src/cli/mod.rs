@@ -7,7 +7,6 @@ mod forward;
 mod interrupt;
 mod loss;
 mod model;
-mod model_merge;
 mod plugins;
 mod progress;
 mod report;
@@ -42,10 +41,10 @@ enum Command {
     Rollout(rollout::Args),
     /// Make, check and describe dataset folders
     Data(data::Args),
-    /// Merge an adapter into its model
-    Model(model::Args),
     /// Write report.html of finished runs
     Report(report::Args),
+    /// Make a random checkpoint, tell what a model is and needs, merge an adapter into its model
+    Model(model::Args),
     /// List all tools, rewards, masks and optimizers
     Plugins(plugins::Args),
     /// Run one forward pass and write its tensors, for checking by others
@@ -63,8 +62,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Rollout(args) => rollout::run(args),
         Command::Data(args) => data::run(args),
-        Command::Model(args) => model::run(args),
         Command::Report(args) => report::run(args),
+        Command::Model(args) => model::run(args),
         Command::Plugins(args) => plugins::run(args),
         Command::Forward(args) => forward::run(args),
         Command::Loss(args) => loss::run(args),

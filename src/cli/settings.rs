@@ -15,8 +15,8 @@ pub(crate) struct Source {
     /// Changes a setting, as in `train`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// A checkpoint folder; the settings are those of the run that it lies in
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint folder (the settings are those of the run that it lies in), or a hub id: ORG/NAME or ORG/NAME@REVISION
+    #[arg(long, value_name = "DIR|ID")]
     pub(crate) model: Option<PathBuf>,
     /// A dataset folder [default: the settings' data.eval]
     #[arg(long, value_name = "PATH")]

@@ -19,6 +19,7 @@ use super::validated::{Config, DatasetConfig, ModelConfig};
 use crate::assets;
 use crate::error::Error;
 use crate::experiment::{DynExperiment, Experiment};
+use crate::hub::{self, Need};
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +41,8 @@ pub struct Model {
     pub keep: Option<TempDir>,
 }
 
-/// Opens a checkpoint folder, an adapter with the model that it names, or `nano`; what is drawn at the start of an adapter
-/// is that of seed 1, the default.
+/// Opens a checkpoint folder, a model of the hub, an adapter with the model that it names, or `nano`; what is drawn at the
+/// start of an adapter is that of seed 1, the default.
 ///
 /// # Errors
 /// Names the file, tensor or setting that is wrong.
@@ -83,12 +84,12 @@ fn open(
     model: &ModelConfig,
     read: impl FnOnce(&Path, Option<PathBuf>) -> Result<QwenPolicy<Cpu>, ModelError>,
 ) -> Result<Model, Error> {
-    let Located { base, adapter } = locate(model)?;
+    let Parted { base, adapter } = part(model)?;
     let keep = if base == "nano" { Some(nano_base()?) } else { None };
-    let dir = keep.as_ref().map_or_else(|| PathBuf::from(&base), |temporary| temporary.path().to_owned());
-    if !dir.is_dir() {
-        return Err(Error::NoModel { path: dir });
-    }
+    let dir = match &keep {
+        Some(temporary) => temporary.path().to_owned(),
+        None => hub::locate(&base, Need::Everything)?.dir,
+    };
     let mut policy = match model.device {
         Device::Cpu => read(&dir, adapter).map_err(Error::OpenModel)?,
     };
@@ -97,18 +98,18 @@ fn open(
 }
 
 /// Where a model is: the whole one, and the adapter that goes on it.
-struct Located {
+struct Parted {
     base: String,
     adapter: Option<PathBuf>,
 }
 
-fn locate(model: &ModelConfig) -> Result<Located, Error> {
+fn part(model: &ModelConfig) -> Result<Parted, Error> {
     let own = (!model.adapter.is_empty()).then(|| PathBuf::from(&model.adapter));
     let path = PathBuf::from(&model.path);
     if !PeftAdapter::is_at(&path) {
         return match own {
             Some(dir) if !dir.join(ADAPTER_CONFIG).is_file() => Err(Error::NoAdapter { path: dir }),
-            adapter => Ok(Located { base: model.path.clone(), adapter }),
+            adapter => Ok(Parted { base: model.path.clone(), adapter }),
         };
     }
     if own.is_some() {
@@ -119,7 +120,7 @@ fn locate(model: &ModelConfig) -> Result<Located, Error> {
     // An adapter beside its model may name it relative to itself.
     let beside = path.join(&base);
     let base = if base != "nano" && !Path::new(&base).is_dir() && beside.is_dir() { text(beside) } else { base };
-    Ok(Located { base, adapter: Some(path) })
+    Ok(Parted { base, adapter: Some(path) })
 }
 
 fn text(path: PathBuf) -> String {

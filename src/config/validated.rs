@@ -82,7 +82,8 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A checkpoint folder in Hugging Face's layout, or `nano` (default): the base that comes with the program.
+    /// A checkpoint folder in Hugging Face's layout, a model of the hub (`ORG/NAME` or `ORG/NAME@REVISION`; a folder of that name
+    /// comes first), or `nano` (default): the base that comes with the program.
     pub path: String,
     /// Where it runs. Default `cpu`.
     pub device: Device,

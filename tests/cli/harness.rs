@@ -178,7 +178,8 @@ impl Place {
     /// The binary, in this folder.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imagent"));
-        command.args(args).current_dir(self.dir.path()).env("RAYON_NUM_THREADS", "1").stdin(Stdio::null());
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env("RAYON_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1");
         command
     }
 

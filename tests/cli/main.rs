@@ -6,6 +6,7 @@ mod commands;
 mod harness;
 mod interrupt;
 mod lora;
+mod models;
 mod runs;
 mod settings;
 mod weights;

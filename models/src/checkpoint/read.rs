@@ -46,8 +46,8 @@ impl Checkpoint {
             paths.iter().map(|p| TensorFile::open(p).map(Arc::new)).collect::<Result<_>>()?;
         let index = index_files(&files)?;
         let checkpoint = Self { dir: dir.to_path_buf(), files, index };
-        match listed.keys().find(|name| !checkpoint.contains(name)) {
-            Some(name) => Err(ModelError::MissingTensor { file: dir.join(&listed[name]), tensor: name.clone() }),
+        match listed.iter().find(|(name, file)| !checkpoint.is_in(name, file)) {
+            Some((name, file)) => Err(ModelError::MissingTensor { file: dir.join(file), tensor: name.clone() }),
             None => Ok(checkpoint),
         }
     }
@@ -60,6 +60,22 @@ impl Checkpoint {
     /// Whether there is a tensor of this name (either generation).
     pub fn contains(&self, name: &str) -> bool {
         self.index.contains_key(&hub_name(name))
+    }
+
+    /// The files.
+    pub fn files(&self) -> &[TensorFile] {
+        &self.files
+    }
+
+    /// Numbers of elements by element type as the files call it.
+    pub fn dtypes(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for (file, stored) in self.index.values() {
+            let file = &self.files[*file];
+            let elements = file.shape(stored).map_or(0, |shape| shape.iter().product::<usize>() as u64);
+            *counts.entry(file.dtype(stored).unwrap_or_default()).or_default() += elements;
+        }
+        counts
     }
 
     /// Shape and values (row-major) of a tensor, by either generation of its name, widened to f32.
@@ -113,6 +129,12 @@ impl Checkpoint {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Whether a tensor stands in the file that the index names.
+    fn is_in(&self, name: &str, file: &str) -> bool {
+        let found = self.index.get(&hub_name(name)).map(|(number, _)| self.files[*number].path());
+        found.and_then(Path::file_name).is_some_and(|found| found == file)
     }
 
     fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {

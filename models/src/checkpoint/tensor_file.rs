@@ -6,11 +6,18 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::tensor::{Dtype as Type, Metadata, SafeTensors};
 
+use super::diagnose::{Fault, diagnose};
 use super::stored::Stored;
 use crate::config::Dtype;
 use crate::error::{ModelError, Result};
+
+/// Bytes of the smallest tensor whose pages are worth handing back.
+#[cfg(unix)]
+const RELEASED: usize = 1 << 20;
 
 /// A memory-mapped safetensors file. Nothing is copied until a tensor is asked for.
 #[derive(Debug)]
@@ -26,13 +33,16 @@ impl TensorFile {
     /// rename new files into place instead).
     ///
     /// # Errors
-    /// `Io` if it cannot be opened; `Safetensors` if it is no such file, or is cut short.
+    /// `Io` if it cannot be opened; `Damaged` if it is no such file, is cut short, or its header cannot be true.
     pub fn open(path: &Path) -> Result<Self> {
         let file = std::fs::File::open(path).map_err(ModelError::io(path))?;
         // SAFETY: the map is read-only and private to this struct; as documented above, the file is not truncated or
         // changed in place while it is mapped.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
-        let bad = |source| ModelError::Safetensors { path: path.to_path_buf(), source };
+        let bad = |source| match diagnose(&map) {
+            Some(Fault { tensor, problem }) => ModelError::Damaged { file: path.to_path_buf(), tensor, problem },
+            None => ModelError::Safetensors { path: path.to_path_buf(), source },
+        };
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(bad)?;
         Ok(Self { path: path.to_path_buf(), map, header: header + 8, metadata })
     }
@@ -51,6 +61,32 @@ impl TensorFile {
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.metadata.info(name).map(|info| info.shape.as_slice())
     }
+
+    /// Element type of a tensor as the file calls it, e.g. `BF16`, if it is here.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        self.metadata.info(name).map(|info| info.dtype.to_string())
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Hands the pages of a large tensor that was copied back to the system, so that the file and the copies of its tensors
+    /// are not in memory together.
+    #[cfg(unix)]
+    fn release(&self, start: usize, len: usize) {
+        if len >= RELEASED {
+            // SAFETY: the map is of a file, read-only and never written to: pages that are given up are read from the file
+            // again when they are touched, with the same content.
+            let given_up = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+            // It is advice: where it is not taken, more memory is used, and that is all.
+            let _ = given_up;
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn release(&self, _: usize, _: usize) {}
 
     /// A tensor as it is stored; in `dtype` if one is given, else in its own type, which is then not copied.
     ///
@@ -100,6 +136,7 @@ impl TensorFile {
                 });
             }
         };
+        self.release(self.header + start, end - start);
         Ok((info.shape.clone(), values))
     }
 }

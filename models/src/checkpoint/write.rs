@@ -1,14 +1,18 @@
 //! Writes a folder in the Hugging Face layout, all of it or nothing: into a folder beside it, synced, then renamed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype as Stored, View, serialize_to_file};
 
+use super::layout::stored;
 use super::names::names;
+use super::shards::{SHARD_SIZE, Shard, index, shards};
+use super::stream::{PIECE, TensorWriter};
 use crate::config::{Config, Dtype};
 use crate::error::{ModelError, Result, pretty};
 
@@ -27,8 +31,12 @@ pub const AUX_FILES: [&str; 11] = [
     "merges.txt",
 ];
 
-/// Writes `dir` as a checkpoint: `config.json`, `model.safetensors` (hub names, `dtype`) and the [`AUX_FILES`] of
-/// `aux_from`, byte for byte. A checkpoint that is there already is replaced as a whole.
+/// What a piece of a tensor is: `fill(name, shape, first, values)` sets `values` to elements `first..` of the flattened
+/// tensor. `first` is a multiple of 2¹⁹.
+pub type Fill<'a> = dyn Fn(&str, &[usize], usize, &mut [f32]) + Sync + 'a;
+
+/// Writes `dir` as a checkpoint: `config.json`, `model.safetensors` (hub names, `dtype`; in shards and with an index above
+/// [`SHARD_SIZE`]) and the [`AUX_FILES`] of `aux_from`, byte for byte. A checkpoint that is there already is replaced as a whole.
 ///
 /// `tensors` are `(hub name, shape, values)` of exactly the parameters of `config`, in any order. Narrowing rounds to
 /// nearest, ties to even.
@@ -72,7 +80,7 @@ impl CheckpointWriter {
         Ok(Self { target: target.to_path_buf(), staging })
     }
 
-    /// Writes `config.json` and `model.safetensors`; see [`write()`].
+    /// Writes `config.json` and the weights; see [`write()`]. Tensors are taken one by one: one is in memory at a time.
     ///
     /// # Errors
     /// As [`write()`].
@@ -86,9 +94,90 @@ impl CheckpointWriter {
         N: Into<String>,
         D: AsRef<[f32]>,
     {
-        let tensors: Vec<_> = tensors.into_iter().map(|(n, s, d)| (n.into(), s, d)).collect();
-        check(&self.target.join("model.safetensors"), config, &tensors)?;
-        self.tensors("model.safetensors", tensors, dtype)?;
+        self.model_sharded(config, tensors, (dtype, SHARD_SIZE))
+    }
+
+    /// The same with at most so many bytes of tensors in a file.
+    ///
+    /// # Errors
+    /// As [`write()`].
+    pub fn model_sharded<N, D>(
+        &self,
+        config: &Config,
+        tensors: impl IntoIterator<Item = (N, Vec<usize>, D)>,
+        (dtype, shard_size): (Dtype, u64),
+    ) -> Result<()>
+    where
+        N: Into<String>,
+        D: AsRef<[f32]>,
+    {
+        let shards = shards(&names(config), dtype, shard_size);
+        let files = self.create(&shards, dtype)?;
+        let place_of = |name: &str| files.iter().find_map(|file| Some((file, file.place(name)?)));
+        // Errors call the file by the name that it would have had.
+        let whole = self.target.join("model.safetensors");
+        let mut missing: BTreeSet<String> = names(config).into_iter().map(|(name, _)| name).collect();
+        for (name, shape, values) in tensors {
+            let (tensor, values) = (name.into(), values.as_ref());
+            let Some((file, place)) = place_of(&tensor).filter(|_| missing.remove(&tensor)) else {
+                let why = "no parameter of the configured model, or given twice".into();
+                return Err(ModelError::UnexpectedTensor { file: whole, tensor, why });
+            };
+            if place.shape != shape || place.len() != values.len() {
+                let got = if place.shape == shape { vec![values.len()] } else { shape };
+                return Err(ModelError::TensorShape { file: whole, tensor, expected: place.shape.clone(), got });
+            }
+            file.write(place, 0, values)?;
+        }
+        if let Some(tensor) = missing.pop_first() {
+            return Err(ModelError::MissingTensor { file: whole, tensor });
+        }
+        self.complete(config, &shards, files, dtype)
+    }
+
+    /// Writes `config.json` and the weights, each piece of each tensor as `fill` makes it, on all of rayon's threads.
+    /// A thread holds one piece of about two million bytes at a time, however large the model is. `done` is told the bytes of
+    /// tensors that were written since it was last called.
+    ///
+    /// # Errors
+    /// `Io` naming the file.
+    pub fn model_from(
+        &self,
+        config: &Config,
+        (dtype, shard_size): (Dtype, u64),
+        fill: &Fill<'_>,
+        done: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        let shards = shards(&names(config), dtype, shard_size);
+        let files = self.create(&shards, dtype)?;
+        let tensors = shards.iter().zip(&files).flat_map(|(shard, file)| {
+            shard.tensors.iter().filter_map(move |(name, _)| Some((file, name.as_str(), file.place(name)?)))
+        });
+        let pieces: Vec<_> = tensors
+            .flat_map(|(file, name, place)| {
+                (0..place.len()).step_by(PIECE).map(move |first| (file, name, place, first))
+            })
+            .collect();
+        pieces.par_iter().try_for_each_init(Vec::new, |values, &(file, name, place, first)| {
+            values.resize(PIECE.min(place.len() - first), 0.0);
+            fill(name, &place.shape, first, values);
+            file.write(place, first, values).inspect(|()| done((values.len() * dtype.bytes()) as u64))
+        })?;
+        self.complete(config, &shards, files, dtype)
+    }
+
+    /// The files of the shards, headers written.
+    fn create(&self, shards: &[Shard], dtype: Dtype) -> Result<Vec<TensorWriter>> {
+        let create = |shard: &Shard| TensorWriter::create(&self.staging.join(&shard.file), &shard.tensors, dtype);
+        shards.iter().map(create).collect()
+    }
+
+    /// Ends the files and adds the index, if there are several, and `config.json`.
+    fn complete(&self, config: &Config, shards: &[Shard], files: Vec<TensorWriter>, dtype: Dtype) -> Result<()> {
+        files.into_iter().try_for_each(TensorWriter::finish)?;
+        if shards.len() > 1 {
+            self.file("model.safetensors.index.json", pretty(&index(shards, dtype)).as_bytes())?;
+        }
         let config = Config { dtype, ..config.clone() };
         self.file("config.json", pretty(&config.to_json()).as_bytes())
     }
@@ -181,11 +270,7 @@ struct Narrowed<D> {
 
 impl<D: AsRef<[f32]>> View for Narrowed<D> {
     fn dtype(&self) -> Stored {
-        match self.dtype {
-            Dtype::F32 => Stored::F32,
-            Dtype::F16 => Stored::F16,
-            Dtype::Bf16 => Stored::BF16,
-        }
+        stored(self.dtype)
     }
 
     fn shape(&self) -> &[usize] {
@@ -203,30 +288,7 @@ impl<D: AsRef<[f32]>> View for Narrowed<D> {
     }
 
     fn data_len(&self) -> usize {
-        let bytes = if self.dtype == Dtype::F32 { 4 } else { 2 };
-        self.values.as_ref().len() * bytes
-    }
-}
-
-/// Whether the tensors are exactly the model's parameters.
-fn check<D>(file: &Path, config: &Config, tensors: &[(String, Vec<usize>, D)]) -> Result<()> {
-    let mut wanted: BTreeMap<String, Vec<usize>> = names(config).into_iter().collect();
-    for (name, shape, _) in tensors {
-        let (file, tensor) = (file.to_path_buf(), name.clone());
-        match wanted.remove(name) {
-            None => {
-                let why = "no parameter of the configured model, or given twice".into();
-                return Err(ModelError::UnexpectedTensor { file, tensor, why });
-            }
-            Some(expected) if &expected != shape => {
-                return Err(ModelError::TensorShape { file, tensor, expected, got: shape.clone() });
-            }
-            Some(_) => {}
-        }
-    }
-    match wanted.into_keys().next() {
-        Some(tensor) => Err(ModelError::MissingTensor { file: file.to_path_buf(), tensor }),
-        None => Ok(()),
+        self.values.as_ref().len() * self.dtype.bytes()
     }
 }
 

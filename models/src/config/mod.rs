@@ -33,6 +33,14 @@ impl Dtype {
             Self::Bf16 => "bfloat16",
         }
     }
+
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
 }
 
 /// Sizes and constants of the language model.

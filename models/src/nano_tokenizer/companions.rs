@@ -24,7 +24,12 @@ pub fn chat_template_json() -> String {
 /// # Errors
 /// `Tokenizer` if `tokenizer` cannot be read.
 pub fn tokenizer_config_json(tokenizer: &str) -> Result<String> {
-    let loaded = Tokenizer::from_bytes(tokenizer.as_bytes())?;
+    tokenizer_settings(tokenizer, TEMPLATE)
+}
+
+/// The same with another chat template.
+pub(crate) fn tokenizer_settings(tokenizer: &str, template: &str) -> Result<String> {
+    Tokenizer::from_bytes(tokenizer.as_bytes())?;
     let json: Value = serde_json::from_str(tokenizer).unwrap_or_default();
     let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
     let mut decoder = Map::new();
@@ -35,14 +40,13 @@ pub fn tokenizer_config_json(tokenizer: &str) -> Result<String> {
     }
     let additional: Vec<&str> =
         QWEN_TOKENS.iter().filter(|(token, special)| *special && *token != "<|endoftext|>").map(|(t, _)| *t).collect();
-    debug_assert_eq!(loaded.size(), json["model"]["vocab"].as_object().map_or(0, Map::len) + added.len());
     Ok(pretty(&json!({
         "add_bos_token": false,
         "add_prefix_space": false,
         "added_tokens_decoder": decoder,
         "additional_special_tokens": additional,
         "bos_token": null,
-        "chat_template": TEMPLATE,
+        "chat_template": template,
         "clean_up_tokenization_spaces": false,
         "eos_token": "<|im_end|>",
         "errors": "replace",

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use companions::tokenizer_settings;
 pub use companions::{chat_template_json, generation_config_json, preprocessor_config_json, tokenizer_config_json};
 
 use crate::error::{ModelError, Result, pretty};
@@ -157,7 +158,7 @@ fn visible(text: &str) -> String {
 }
 
 /// GPT-2's visible character for a byte: itself where it is visible, else U+0100 and up in order.
-fn byte_char(byte: u8) -> char {
+pub(crate) fn byte_char(byte: u8) -> char {
     let shown = |b: u8| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     if shown(byte) {
         return char::from(byte);

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use imagent_models::checkpoint::{AUX_FILES, Checkpoint, CheckpointWriter, TensorFile, hub_name, names, write};
 use imagent_models::config::{Config, Dtype};
+use imagent_models::footprint::Footprint;
+use imagent_models::published::Size;
 use tempfile::tempdir;
 
 use super::{cases, parity};
@@ -43,15 +45,21 @@ fn names_and_shapes_are_the_files() {
 
 #[test]
 fn published_sizes_give_the_published_counts() {
-    let mut config = Config::open(&source()).unwrap();
-    let t = &mut config.text;
-    (t.hidden_size, t.intermediate_size, t.layers, t.heads, t.kv_heads, t.vocab_size) =
-        (2048, 11008, 36, 16, 2, 151_936);
-    let v = &mut config.vision;
-    (v.depth, v.hidden_size, v.intermediate_size, v.heads, v.out_hidden_size) = (32, 1280, 3420, 16, 2048);
-    let list = names(&config);
-    let count: usize = list.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    assert_eq!((list.len(), count), (824, 3_754_622_976)); // Qwen2.5-VL-3B
+    // Qwen's own figures of the 3B and the 7B, the hub's of the 32B and the 72B.
+    for (size, tensors, vision, total) in [
+        (Size::B3, 824, 668_684_288, 3_754_622_976),
+        (Size::B7, 729, 676_550_144, 8_292_166_656),
+        (Size::B32, 1161, 688_841_984, 33_452_718_336),
+        (Size::B72, 1353, 704_573_696, 73_410_777_344),
+    ] {
+        let footprint = Footprint::of(&size.config());
+        let parameters = footprint.parameters;
+        assert_eq!(
+            (footprint.tensors, parameters.vision + parameters.merger, parameters.total()),
+            (tensors, vision, total)
+        );
+        assert_eq!(Config::from_json(&size.config().to_json()).unwrap().text, size.config().text);
+    }
 }
 
 #[test]

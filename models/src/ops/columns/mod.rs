@@ -19,7 +19,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>, columns: Range<usize>
     cpu::forward(&mut y, view(&x)?, d, columns.clone());
     let y = x.device().try_tensor_from_vec(y, (t, n))?;
     if T::OWNS_TAPE {
-        let (x, ghost) = (x.clone(), y.clone());
+        let (x, ghost) = (x.ghost(), y.ghost());
         tape.add_backward_op(move |grads| {
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward(grads.get_or_alloc_mut(&x)?, &dy, d, columns);

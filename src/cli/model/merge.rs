@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use imagent::config::{Model, ModelConfig, open_model_for_inference};
 use imagent_models::checkpoint::write;
-use imagent_models::config::{Config, Dtype};
+use imagent_models::config::Config;
 
-use super::{InputError, print};
+use super::Stored;
+use crate::cli::{InputError, print};
 
 /// Arguments of `imagent model merge`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The model that the adapter is for [default: the one that the adapter names]
-    #[arg(long, value_name = "DIR")]
+    /// The model that the adapter is for, a folder or a hub id [default: the one that the adapter names]
+    #[arg(long, value_name = "DIR|ID")]
     model: Option<PathBuf>,
     /// An adapter in PEFT's format, or a checkpoint of a run that trained one
     #[arg(long, value_name = "DIR")]
@@ -24,14 +25,6 @@ pub(crate) struct Args {
     /// How the weights are stored [default: as those of the model]
     #[arg(long, value_enum)]
     dtype: Option<Stored>,
-}
-
-/// An element type on the command line.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Stored {
-    F32,
-    F16,
-    Bf16,
 }
 
 /// Runs it.
@@ -56,9 +49,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(InputError(format!("{}: holds no adapter_config.json", args.adapter.display())).into());
     };
     let dtype = match args.dtype {
-        Some(Stored::F32) => Dtype::F32,
-        Some(Stored::F16) => Dtype::F16,
-        Some(Stored::Bf16) => Dtype::Bf16,
+        Some(dtype) => dtype.into(),
         None => Config::open(&dir).map_err(imagent::Error::OpenModel)?.dtype,
     };
     let entries = model.weights.entries().iter().enumerate();
