@@ -63,8 +63,8 @@ impl Checkpoint {
     }
 
     /// The files.
-    pub fn files(&self) -> &[TensorFile] {
-        &self.files
+    pub fn files(&self) -> impl Iterator<Item = &TensorFile> {
+        self.files.iter().map(AsRef::as_ref)
     }
 
     /// Numbers of elements by element type as the files call it.

@@ -161,8 +161,8 @@ fn what_is_in_the_files_is_told() {
     let dir = parity().join("three_images/checkpoint");
     let checkpoint = Checkpoint::open(&dir).unwrap();
     checkpoint.check(&Config::open(&dir).unwrap()).unwrap();
-    let on_disk: u64 = checkpoint.files().iter().map(|file| fs::metadata(file.path()).unwrap().len()).sum();
-    assert_eq!(checkpoint.files().iter().map(TensorFile::size).sum::<u64>(), on_disk);
+    let on_disk: u64 = checkpoint.files().map(|file| fs::metadata(file.path()).unwrap().len()).sum();
+    assert_eq!(checkpoint.files().map(TensorFile::size).sum::<u64>(), on_disk);
     let counts = checkpoint.dtypes();
     let elements: usize = checkpoint.names().map(|name| checkpoint.tensor_f32(name).unwrap().1.len()).sum();
     assert_eq!(counts.values().sum::<u64>(), elements as u64, "{counts:?}");

@@ -166,8 +166,10 @@ fn weights(located: &Located, config: &Config) -> Result<(Vec<Weights>, BTreeMap
     let checkpoint = Checkpoint::open(&located.dir)?;
     checkpoint.check(config)?;
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let files = checkpoint.files().iter();
-    let files = files.map(|file| Weights { name: name(file.path()), bytes: Some(file.size()), here: true }).collect();
+    let files = checkpoint
+        .files()
+        .map(|file| Weights { name: name(file.path()), bytes: Some(file.size()), here: true })
+        .collect();
     Ok((files, checkpoint.dtypes()))
 }
 
