@@ -33,6 +33,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    imagent::models::memory::keep_freed_blocks();
     let args = Args::parse();
     let sizes = Sizes::default();
     println!("threads {}", rayon::current_num_threads());

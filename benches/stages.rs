@@ -20,6 +20,7 @@ fn all(criterion: &mut Criterion) {
 }
 
 fn main() {
+    imagent::models::memory::keep_freed_blocks();
     let mut criterion = Criterion::default().configure_from_args();
     all(&mut criterion);
     criterion.final_summary();

@@ -46,6 +46,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    imagent::models::memory::keep_freed_blocks();
     let args = Args::parse();
     let Args { prompts, group, images, new, width, layers, .. } = args;
     let sizes = Sizes { prompts, group, images, new, width, layers };
