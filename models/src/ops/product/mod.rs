@@ -4,7 +4,7 @@
 //! row against a weight in 16 bits reads each byte of the weight once and goes at the speed of memory.
 //!
 //! What holds, bit for bit (tested):
-//! * an element depends on its row of `x` and its row of `w` alone: `k` is cut every [`BLOCK`] terms, a block is summed in
+//! * an element depends on its row of `x` and its row of `w` alone: `k` is cut every `BLOCK` terms, a block is summed in
 //!   16 lanes that are folded in one order, and the blocks are added in turn. So neither the number of rows, nor which
 //!   rows these are, nor the number of threads matters;
 //! * a weight in 16 bits gives what the same values give in f32: widening is exact.
