@@ -5,6 +5,8 @@
 //! measure. Every figure is the best of the repeats.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod workload;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +40,7 @@ struct Args {
 }
 
 fn main() {
+    imagent::models::memory::keep_freed_blocks();
     let args = Args::parse();
     let Some(dir) = &args.model else {
         println!("nothing to measure: name a checkpoint folder with --model");
@@ -156,14 +159,9 @@ fn product_speed(repeats: usize) -> f64 {
     2.0 * (n as f64).powi(3) / seconds
 }
 
-/// What the kernel says of the process's memory.
+/// What the system says of the process's memory.
 fn memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = |name: &str| {
-        let kib =
-            status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok());
-        kib.map_or("unknown".to_owned(), |kib: f64| format!("{:.2} GB", kib * 1024.0 / 1e9))
-    };
-    let (peak, own, mapped) = (line("VmHWM:"), line("RssAnon:"), line("RssFile:"));
+    let figure = |name| workload::memory(name).map_or("unknown".to_owned(), |bytes| format!("{:.2} GB", bytes / 1e9));
+    let (peak, own, mapped) = (figure("VmHWM:"), figure("RssAnon:"), figure("RssFile:"));
     format!("memory: {peak} at most, now {own} of its own and {mapped} of mapped files")
 }

@@ -36,46 +36,38 @@ fn main() -> Result<()> {
     imagent::models::memory::keep_freed_blocks();
     let args = Args::parse();
     let sizes = Sizes::default();
-    println!("threads {}", rayon::current_num_threads());
+    // With `--json` there is nothing else to read.
+    let say = |text: String| {
+        if !args.json {
+            println!("{text}");
+        }
+    };
+    say(format!("threads {}", rayon::current_num_threads()));
     let mut peak = 0.0_f64;
     // A linear map forward, its gradient by the input, and by the weight.
     for [rows, inner, columns] in [[1024, 1024, 1024], [4256, 256, 1536], [4256, 768, 256], [64, 256, 1536]] {
         let speeds = products(rows, inner, columns);
         peak = speeds.into_iter().fold(peak, f64::max);
         let [forward, input, weight] = speeds.map(|speed| speed / 1e9);
-        println!(
-            "linear {rows:>5} x {inner:>4} -> {columns:>4}  GFLOP/s: forward {forward:.0}, by input {input:.0}, by weight {weight:.0}"
-        );
+        let speeds = format!("forward {forward:.0}, by input {input:.0}, by weight {weight:.0}");
+        say(format!("linear {rows:>5} x {inner:>4} -> {columns:>4}  GFLOP/s: {speeds}"));
     }
     let (memory, cache) = (reading(1 << 28), reading(1 << 22));
-    println!("reading 1 GiB {:.1} GB/s, 16 MiB {:.1} GB/s", memory / 1e9, cache / 1e9);
-    println!();
+    say(format!("reading 1 GiB {:.1} GB/s, 16 MiB {:.1} GB/s\n", memory / 1e9, cache / 1e9));
     let stages = intake().into_iter().chain(model(&sizes)?).filter(|stage| stage.name.contains(&args.filter));
-    println!("{:<36} {:>10} {:>12} {:>9} {:>9} {:>7}", "stage", "ms", "rate", "GFLOP", "GFLOP/s", "limit");
+    say(format!("{:<36} {:>10} {:>12} {:>9} {:>9} {:>7}", "stage", "ms", "rate", "GFLOP", "GFLOP/s", "limit"));
     for Stage { name, unit, count, flops, bytes, mut run } in stages {
         let seconds = best(&mut run);
-        let limit = (flops / peak).max(bytes / cache.max(memory));
+        let (ms, rate) = (seconds * 1e3, count as f64 / seconds);
+        let limit = (flops / peak).max(bytes / cache.max(memory)) / seconds;
         if args.json {
-            let rate = count as f64 / seconds;
-            let fraction = limit / seconds;
-            let ms = seconds * 1e3;
-            println!(
-                "{}",
-                json!({"name": name, "unit": unit, "rate": rate, "ms": ms, "flops": flops, "limit": fraction})
-            );
-            continue;
+            println!("{}", json!({"name": name, "unit": unit, "rate": rate, "ms": ms, "flops": flops, "limit": limit}));
         }
-        println!(
-            "{name:<36} {:>10.2} {:>9.0}/s {unit} {:>6.2} {:>9.1} {:>5.0} %",
-            seconds * 1e3,
-            count as f64 / seconds,
-            flops / 1e9,
-            flops / seconds / 1e9,
-            100.0 * limit / seconds,
-        );
+        let (work, speed, percent) = (flops / 1e9, flops / seconds / 1e9, 100.0 * limit);
+        say(format!("{name:<36} {ms:>10.2} {rate:>9.0}/s {unit} {work:>6.2} {speed:>9.1} {percent:>5.0} %"));
     }
     if let Some(peak) = peak_memory() {
-        println!("\npeak resident memory {peak:.0} MiB");
+        say(format!("\npeak resident memory {peak:.0} MiB"));
     }
     Ok(())
 }

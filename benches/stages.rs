@@ -4,12 +4,13 @@ mod workload;
 
 use std::time::Duration;
 
+use anyhow::Result;
 use criterion::{Criterion, Throughput};
 use workload::Sizes;
 use workload::stages::{Stage, intake, model};
 
-fn all(criterion: &mut Criterion) {
-    let stages = intake().into_iter().chain(model(&Sizes::default()).unwrap_or_default());
+fn all(criterion: &mut Criterion) -> Result<()> {
+    let stages = intake().into_iter().chain(model(&Sizes::default())?);
     for Stage { name, count, mut run, .. } in stages {
         let mut group = criterion.benchmark_group("stages");
         group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
@@ -17,11 +18,13 @@ fn all(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| bencher.iter(&mut run));
         group.finish();
     }
+    Ok(())
 }
 
-fn main() {
+fn main() -> Result<()> {
     imagent::models::memory::keep_freed_blocks();
     let mut criterion = Criterion::default().configure_from_args();
-    all(&mut criterion);
+    all(&mut criterion)?;
     criterion.final_summary();
+    Ok(())
 }

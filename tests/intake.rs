@@ -2,6 +2,9 @@
 //! names the file, fast and in little memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "pictures/fixture.rs"]
+mod fixture;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -71,12 +74,6 @@ fn image(path: &str) -> Value {
     json!({"type": "image_url", "image_url": {"url": path}})
 }
 
-/// FNV-1a of 64 bits.
-fn sum(bytes: &[u8]) -> String {
-    let step = |value: u64, &byte: &u8| (value ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
-}
-
 #[test]
 fn every_kind_of_picture_reaches_the_model_as_documented() {
     let table: Value = serde_json::from_slice(&std::fs::read(pictures().join("pictures.json")).unwrap()).unwrap();
@@ -93,18 +90,9 @@ fn every_kind_of_picture_reaches_the_model_as_documented() {
     for (i, row) in rows.iter().enumerate() {
         let shown = tensors.tensor(&format!("image.{i}.resized")).unwrap();
         assert_eq!(json!(shown.shape()), json!([row["height"], row["width"], 3]), "{row}");
-        assert_eq!(row["sum"], sum(shown.data()), "{row}");
+        assert_eq!(row["sum"], fixture::sum(shown.data()), "{row}");
     }
     assert!(rows.len() >= 38);
-}
-
-/// A JPEG's header with another size.
-fn with_size(name: &str, width: u16, height: u16) -> Vec<u8> {
-    let mut bytes = std::fs::read(pictures().join(name)).unwrap();
-    let start = bytes.windows(2).position(|pair| pair == [0xff, 0xc0] || pair == [0xff, 0xc2]).unwrap();
-    bytes[start + 5..start + 7].copy_from_slice(&height.to_be_bytes());
-    bytes[start + 7..start + 9].copy_from_slice(&width.to_be_bytes());
-    bytes
 }
 
 #[test]
@@ -124,8 +112,8 @@ fn what_is_no_picture_is_refused_by_name() {
         ("cut.gif", half("still.gif"), "broken GIF image"),
         ("cut.webp", half("lossy.webp"), "broken WebP image"),
         ("cut.bmp", half("rgb.bmp"), "broken BMP image"),
-        ("huge.jpg", with_size("420.jpg", 65_500, 65_500), "65500×65500 is more than 178956970 pixels"),
-        ("lying.jpg", with_size("progressive.jpg", 13_000, 13_000), "too short for its size"),
+        ("huge.jpg", fixture::with_size(whole("420.jpg"), 65_500, 65_500), "65500×65500 is more than 178956970 pixels"),
+        ("lying.jpg", fixture::with_size(whole("progressive.jpg"), 13_000, 13_000), "too short for its size"),
         ("arithmetic.jpg", whole("arithmetic.jpg"), "arithmetic coding is not supported"),
         ("scan.tif", b"II*\0\x08\0\0\0".to_vec(), "Tiff images are not supported"),
         ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0".to_vec(), "not an image"),

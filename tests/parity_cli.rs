@@ -2,6 +2,9 @@
 //! `tests/parity` (and `IMAGENT_PARITY=folder`) and of `algorithms/tests/rl`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "parity/fixture.rs"]
+mod fixture;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -60,17 +63,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
-fn cases() -> Vec<PathBuf> {
-    let parity = root().join("tests/parity");
-    let more = std::env::var_os("IMAGENT_PARITY").map(PathBuf::from);
-    let mut cases: Vec<PathBuf> = [Some(parity.clone()), Some(parity.join("small")), more]
-        .iter()
-        .flatten()
-        .flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
-        .filter(|path| path.join("golden.safetensors").is_file())
-        .collect();
-    cases.sort();
-    cases
+fn parity() -> PathBuf {
+    root().join("tests/parity")
 }
 
 fn imagent(args: &[&str]) -> Output {
@@ -100,18 +94,11 @@ struct Forward {
     ours: Tensors,
 }
 
-/// A case's checkpoint in `to`: its own files over those of `single_image`, whose weights it has if it has none of its own.
+/// A case's checkpoint, in a folder in `to`.
 fn checkpoint(dir: &Path, to: &Path) -> PathBuf {
     let model = to.join("checkpoint");
     std::fs::create_dir(&model).unwrap();
-    let files = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let is_weights = |path: &PathBuf| path.extension().is_some_and(|end| end == "safetensors");
-    let own: Vec<PathBuf> = files(dir.join("checkpoint")).collect();
-    let has_weights = own.iter().any(is_weights);
-    let base = files(root().join("tests/parity/single_image/checkpoint"));
-    for file in base.filter(|file| !has_weights || !is_weights(file)).chain(own.clone()) {
-        std::fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
-    }
+    fixture::copy_checkpoint(&parity(), dir, &model);
     model
 }
 
@@ -202,7 +189,7 @@ impl Forward {
 
 #[test]
 fn forward_on_given_pixels_agrees_with_transformers() {
-    for dir in cases() {
+    for dir in fixture::cases(&parity()) {
         let golden = dir.join("golden.safetensors");
         let has = |name: &str| Tensors::open(&golden).0.contains_key(name);
         let mut extra = vec!["--attention"];
@@ -255,7 +242,7 @@ fn forward_on_given_pixels_agrees_with_transformers() {
 
 #[test]
 fn forward_on_its_own_pixels_agrees_with_pillow_and_transformers() {
-    for dir in cases() {
+    for dir in fixture::cases(&parity()) {
         let run = forward(&dir, false, &[]);
         let files = run.manifest["images"].as_array().cloned().unwrap_or_default();
         let name = |i: usize, what: &str| format!("image.{i}.{what}");
@@ -293,7 +280,7 @@ fn forward_on_its_own_pixels_agrees_with_pillow_and_transformers() {
 #[test]
 fn forward_gives_gradients() {
     let mut compared = 0;
-    for dir in cases().into_iter().filter(|dir| dir.join("grads.safetensors").is_file()) {
+    for dir in fixture::cases(&parity()).into_iter().filter(|dir| dir.join("grads.safetensors").is_file()) {
         let run = forward(&dir, false, &["--gradients"]);
         assert!(distance(&run.ours.get("loss").1, &run.golden.get("loss").1) < 1e-5);
         for (name, (shape, expected)) in Tensors::open(&dir.join("grads.safetensors")).0 {

@@ -2,7 +2,7 @@
 //! turns of a fixed length. Everything is made from a seed, and can be written as folders that other programs read.
 
 // Each bench is a program of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::panic)]
 
 pub(crate) mod stages;
 
@@ -166,7 +166,12 @@ fn letter(i: usize) -> char {
 
 /// Highest resident memory of this process so far, in MiB; `None` where the system does not say.
 pub(crate) fn peak_memory() -> Option<f64> {
+    Some(memory("VmHWM:")? / f64::from(1 << 20))
+}
+
+/// A figure of memory in the system's words (`VmHWM:`, `RssAnon:`, `RssFile:`), in bytes.
+pub(crate) fn memory(name: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+    let kib = status.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix("kB")?;
+    Some(kib.trim().parse::<f64>().ok()? * 1024.0)
 }

@@ -2,9 +2,11 @@
 //! that lie or are cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../tests/pictures/fixture.rs"]
+mod fixture;
+
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
 use imagent_core::picture::{self, PictureError};
 use serde_json::Value;
 
@@ -16,12 +18,6 @@ fn file(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap()
 }
 
-/// FNV-1a of 64 bits.
-fn sum(picture: &RgbImage) -> String {
-    let step = |value: u64, &byte: &u8| (value ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    format!("{:016x}", picture.as_raw().iter().fold(0xcbf2_9ce4_8422_2325, step))
-}
-
 #[test]
 fn every_kind_gives_pillows_bytes() {
     let table: Value = serde_json::from_slice(&file("pictures.json")).unwrap();
@@ -30,7 +26,9 @@ fn every_kind_gives_pillows_bytes() {
         let name = row["file"].as_str().unwrap();
         match picture::decode(&file(name)) {
             Ok(found)
-                if row["width"] == found.width() && row["height"] == found.height() && row["sum"] == sum(&found) => {}
+                if row["width"] == found.width()
+                    && row["height"] == found.height()
+                    && row["sum"] == fixture::sum(&found) => {}
             Ok(found) => wrong.push(format!("{name}: {}x{}, other pixels", found.width(), found.height())),
             Err(error) => wrong.push(format!("{name}: {error}")),
         }
@@ -44,11 +42,11 @@ fn a_file_cut_anywhere_is_refused_or_whole() {
         ["420.jpg", "progressive.jpg", "restart.jpg", "rgb.png", "still.gif", "lossy.webp", "lossless.webp", "rgb.bmp"]
     {
         let whole = file(name);
-        let expected = sum(&picture::decode(&whole).unwrap());
+        let expected = fixture::sum(&picture::decode(&whole).unwrap());
         let mut refused = 0;
         for len in (0..whole.len()).step_by(1 + whole.len() / 150) {
             match picture::decode(&whole[..len]) {
-                Ok(found) => assert_eq!(sum(&found), expected, "{name} cut to {len} of {}", whole.len()),
+                Ok(found) => assert_eq!(fixture::sum(&found), expected, "{name} cut to {len} of {}", whole.len()),
                 Err(error) => {
                     assert!(error.to_string().lines().count() == 1 && error.to_string().len() < 200, "{error}");
                     refused += 1;
@@ -84,22 +82,13 @@ fn changed_bytes_never_panic() {
     }
 }
 
-/// A JPEG's header with another size.
-fn resized_header(name: &str, width: u16, height: u16) -> Vec<u8> {
-    let mut bytes = file(name);
-    let start = bytes.windows(2).position(|pair| pair == [0xff, 0xc0] || pair == [0xff, 0xc2]).unwrap();
-    bytes[start + 5..start + 7].copy_from_slice(&height.to_be_bytes());
-    bytes[start + 7..start + 9].copy_from_slice(&width.to_be_bytes());
-    bytes
-}
-
 #[test]
 fn lying_headers_are_refused_before_anything_is_allocated() {
-    let error = picture::decode(&resized_header("420.jpg", 65_500, 65_500)).unwrap_err();
+    let error = picture::decode(&fixture::with_size(file("420.jpg"), 65_500, 65_500)).unwrap_err();
     assert!(matches!(error, PictureError::Pixels { width: 65_500, height: 65_500 }), "{error}");
-    let error = picture::decode(&resized_header("progressive.jpg", 13_000, 13_000)).unwrap_err().to_string();
+    let error = picture::decode(&fixture::with_size(file("progressive.jpg"), 13_000, 13_000)).unwrap_err().to_string();
     assert_eq!(error, "broken JPEG image: the file is too short for its size in pixels");
-    let error = picture::decode(&resized_header("420.jpg", 0, 5)).unwrap_err().to_string();
+    let error = picture::decode(&fixture::with_size(file("420.jpg"), 0, 5)).unwrap_err().to_string();
     assert!(error.contains("frame header"), "{error}");
 }
 

@@ -1,6 +1,9 @@
 //! Cases of `tests/parity` as sequences to run: what the parity and the engine tests share.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+#[path = "../../../tests/parity/fixture.rs"]
+mod fixture;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,18 +24,8 @@ pub fn parity() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity")
 }
 
-/// Every case folder that can be found: `tests/parity`, `tests/parity/small`, `IMAGENT_PARITY`.
 pub fn cases() -> Vec<PathBuf> {
-    let more = std::env::var_os("IMAGENT_PARITY").map(PathBuf::from);
-    let mut cases: Vec<PathBuf> = [Some(parity()), Some(parity().join("small")), more]
-        .iter()
-        .flatten()
-        .flat_map(|root| std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()))
-        .filter(|path| path.join("golden.safetensors").is_file())
-        .collect();
-    cases.sort();
-    assert!(cases.len() >= 5, "cases are missing");
-    cases
+    fixture::cases(&parity())
 }
 
 /// The golden tensors of a case.
@@ -93,18 +86,6 @@ pub struct Case {
     pub own: Vec<Arc<Patches>>,
 }
 
-/// A case's checkpoint in `to`: its own files over those of `single_image`, whose weights it has if it has none of its own.
-fn checkpoint(dir: &Path, to: &Path) {
-    let files = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let is_weights = |path: &PathBuf| path.extension().is_some_and(|end| end == "safetensors");
-    let own: Vec<PathBuf> = files(dir.join("checkpoint")).collect();
-    let has_weights = own.iter().any(is_weights);
-    let base = files(parity().join("single_image/checkpoint"));
-    for file in base.filter(|file| !has_weights || !is_weights(file)).chain(own.clone()) {
-        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
-    }
-}
-
 pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
@@ -114,7 +95,7 @@ impl Case {
         let golden = Golden::open(&dir.join("golden.safetensors"));
         let config = AdamWConfig { learning_rate: 1e-3, ..AdamWConfig::default() };
         let folder = tempfile::tempdir().unwrap();
-        checkpoint(dir, folder.path());
+        fixture::copy_checkpoint(&parity(), dir, folder.path());
         let policy = QwenPolicy::open(folder.path(), Cpu::default(), config).unwrap();
         let pictures: Vec<Arc<RgbImage>> = match golden.pictures() {
             pictures if pictures.is_empty() => image_files(dir),
