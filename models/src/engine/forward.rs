@@ -23,8 +23,41 @@ pub(crate) struct Run<'a> {
     pub(crate) own: &'a mut Cache,
 }
 
+/// Rows of a group of runs, at least.
+const GROUP_ROWS: usize = 16;
+
 /// Runs all rows, fills the caches, and returns the logits of each run's last token, `[runs, vocabulary]`.
+///
+/// A model of packed weights goes through its layers once a thread, each with runs of its own, so that threads wait for each
+/// other once a step and not at every product. No row depends on which others go with it.
 pub(crate) fn forward(model: &HostModel<'_>, runs: &mut [Run<'_>]) -> Vec<f32> {
+    let rows: usize = runs.iter().map(|run| run.ids.len()).sum();
+    let groups = if model.packed { (rows / GROUP_ROWS).clamp(1, rayon::current_num_threads()) } else { 1 };
+    side_by_side(model, runs, groups)
+}
+
+/// Runs in `groups` groups of about as many rows, in parallel.
+fn side_by_side(model: &HostModel<'_>, runs: &mut [Run<'_>], groups: usize) -> Vec<f32> {
+    if groups < 2 || runs.len() < 2 {
+        return layers(model, runs);
+    }
+    let share = runs.iter().map(|run| run.ids.len()).sum::<usize>() * (groups / 2) / groups;
+    let mut rows = 0;
+    let first = runs.iter().take_while(|run| {
+        let middle = rows + run.ids.len() / 2;
+        rows += run.ids.len();
+        middle < share
+    });
+    let first = first.count().clamp(1, runs.len() - 1);
+    let (first, second) = runs.split_at_mut(first);
+    let (mut logits, others) =
+        rayon::join(|| side_by_side(model, first, groups / 2), || side_by_side(model, second, groups - groups / 2));
+    logits.extend(others);
+    logits
+}
+
+/// Some runs through all layers.
+fn layers(model: &HostModel<'_>, runs: &mut [Run<'_>]) -> Vec<f32> {
     let (d, eps) = (model.config.hidden_size, model.config.rms_norm_eps as f32);
     let mut x = embed(model, runs);
     let rows = x.len() / d;

@@ -14,6 +14,12 @@ pub(super) trait Lanes {
     type V: Copy;
     /// All zero.
     unsafe fn zero() -> Self::V;
+    /// One number sixteen times.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// To memory.
+    unsafe fn store(v: Self::V, to: *mut f32);
+    /// `a + b`.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// From memory.
     unsafe fn f32(from: *const f32) -> Self::V;
     /// From memory, widened.
@@ -73,6 +79,25 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn zero() -> Self::V {
         [0.0; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn store(v: Self::V, to: *mut f32) {
+        // SAFETY: the caller's promise; f32 numbers lie where f32 may.
+        unsafe { *to.cast::<[f32; LANES]>() = v }
+    }
+
+    #[inline(always)]
+    unsafe fn add(mut a: Self::V, b: Self::V) -> Self::V {
+        for i in 0..LANES {
+            a[i] += b[i];
+        }
+        a
     }
 
     #[inline(always)]
@@ -137,6 +162,24 @@ mod x86 {
         unsafe fn zero() -> __m512 {
             // SAFETY: the caller's promise, here and below.
             unsafe { _mm512_setzero_ps() }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(v: __m512, to: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_add_ps(a, b) }
         }
 
         #[inline(always)]
@@ -217,6 +260,27 @@ mod x86 {
         unsafe fn zero() -> Self::V {
             // SAFETY: the caller's promise, here and below.
             unsafe { [_mm256_setzero_ps(); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self::V {
+            // SAFETY: as above.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn store(v: Self::V, to: *mut f32) {
+            // SAFETY: as above.
+            unsafe {
+                _mm256_storeu_ps(to, v[0]);
+                _mm256_storeu_ps(to.add(LANES / 2), v[1]);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: as above.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
         }
 
         #[inline(always)]

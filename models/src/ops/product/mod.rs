@@ -9,9 +9,14 @@
 //!   rows these are, nor the number of threads matters;
 //! * a weight in 16 bits gives what the same values give in f32: widening is exact.
 //!
-//! `lanes` has the instruction sets, `tiles` the loops; the choice is made at run time.
+//! A weight that meets many rows again and again is worth packing: [`Packed`] is a copy of it in f32 that goes at the speed of
+//! arithmetic.
+//!
+//! `lanes` has the instruction sets, `sets` chooses one at run time, `tiles` and `packed` have the loops.
 
 mod lanes;
+mod packed;
+mod sets;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -24,6 +29,7 @@ use rayon::prelude::*;
 use super::gemm::{Mat, MatMut, SharedMut};
 use super::tape::{buffer, require, view, view1};
 use super::{Matrix, Vector};
+pub use packed::Packed;
 
 /// Terms of a block of a sum.
 const BLOCK: usize = 1024;

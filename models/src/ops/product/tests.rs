@@ -118,8 +118,8 @@ fn check_sets<E: Element>(w: &[E], (m, n, k): (usize, usize, usize)) {
     let x = fine(m * k, 11);
     let (mut best, mut other, mut plain) = (vec![0.0; m * n], vec![0.0; m * n], vec![0.0; m * n]);
     tiles::product(&mut MatMut::new(&mut best, m, n), &x, w, None, k);
-    tiles::portable(&mut MatMut::new(&mut plain, m, n), &x, w, None, k);
-    if tiles::with_avx2(&mut MatMut::new(&mut other, m, n), &x, w, None, k) {
+    sets::portable(tiles::Job::new(&mut MatMut::new(&mut plain, m, n), &x, (w, k), None, k));
+    if sets::with_avx2(tiles::Job::new(&mut MatMut::new(&mut other, m, n), &x, (w, k), None, k)) {
         assert_eq!(bits(&best), bits(&other));
     }
     assert!(best.iter().zip(&plain).all(|(a, b)| (a - b).abs() <= 2e-4), "{m} {n} {k}");

@@ -1,88 +1,22 @@
 //! The loops of a product on one thread: tiles of the result, whose sums stay in registers over a block of `k`.
 
 use super::BLOCK;
-use super::lanes::{Element, LANES, Lanes, Portable};
+use super::lanes::{Element, LANES, Lanes};
+use super::sets::{Loops, widest};
 use crate::ops::gemm::MatMut;
 
 /// `y[i, j] = b[j] + Σ x[i, k] w[j, k]` by the widest instruction set found at run time; rows of `x` and `w` lie together.
 pub(super) fn product<E: Element>(y: &mut MatMut<'_>, x: &[f32], w: &[E], bias: Option<&[f32]>, k: usize) {
-    run(Job::new(y, x, (w, k), bias, k));
+    widest(Job::new(y, x, (w, k), bias, k));
 }
 
 /// The same without a bias, where rows of `w` begin `stride` apart.
 pub(super) fn strided<E: Element>(y: &mut MatMut<'_>, x: &[f32], w: (&[E], usize), k: usize) {
-    run(Job::new(y, x, w, None, k));
-}
-
-fn run<E: Element>(job: Job<'_, '_, E>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512dq")
-            && std::arch::is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the features it is compiled for were just detected.
-            return unsafe { avx512(job) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("fma")
-            && std::arch::is_x86_feature_detected!("f16c")
-        {
-            // SAFETY: the features it is compiled for were just detected.
-            return unsafe { avx2(job) };
-        }
-    }
-    // SAFETY: `Portable` needs no instruction set.
-    unsafe { job.run::<Portable, 4, 2, 2>() }
-}
-
-/// The product with plain Rust, for the tests.
-#[cfg(test)]
-pub(super) fn portable<E: Element>(y: &mut MatMut<'_>, x: &[f32], w: &[E], bias: Option<&[f32]>, k: usize) {
-    // SAFETY: `Portable` needs no instruction set.
-    unsafe { Job::new(y, x, (w, k), bias, k).run::<Portable, 4, 2, 2>() }
-}
-
-/// The product with AVX2, for the tests; `false` where the processor has none.
-#[cfg(test)]
-pub(super) fn with_avx2<E: Element>(y: &mut MatMut<'_>, x: &[f32], w: &[E], bias: Option<&[f32]>, k: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2")
-        && std::arch::is_x86_feature_detected!("fma")
-        && std::arch::is_x86_feature_detected!("f16c")
-    {
-        // SAFETY: the features it is compiled for were just detected.
-        unsafe { avx2(Job::new(y, x, (w, k), bias, k)) };
-        return true;
-    }
-    false
-}
-
-/// The product with AVX-512.
-///
-/// # Safety
-/// The processor has it.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn avx512<E: Element>(job: Job<'_, '_, E>) {
-    // SAFETY: the caller's promise. 24 sums, 4 weights and a row's lanes: 29 of 32 registers.
-    unsafe { job.run::<super::lanes::Avx512, 8, 6, 4>() }
-}
-
-/// The product with AVX2, FMA and F16C.
-///
-/// # Safety
-/// The processor has them.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2<E: Element>(job: Job<'_, '_, E>) {
-    // SAFETY: the caller's promise. Lanes take two registers each: 8 for sums, 4 for weights, 2 for a row's lanes.
-    unsafe { job.run::<super::lanes::Avx2, 4, 2, 2>() }
+    widest(Job::new(y, x, w, None, k));
 }
 
 /// A product to compute; the sizes are rows of `x`, rows of `w`, and `k`.
-struct Job<'a, 'y, E> {
+pub(super) struct Job<'a, 'y, E> {
     y: &'a mut MatMut<'y>,
     x: &'a [f32],
     w: &'a [E],
@@ -100,7 +34,7 @@ struct Span {
 }
 
 impl<'a, 'y, E: Element> Job<'a, 'y, E> {
-    fn new(
+    pub(super) fn new(
         y: &'a mut MatMut<'y>,
         x: &'a [f32],
         (w, stride): (&'a [E], usize),
@@ -113,18 +47,8 @@ impl<'a, 'y, E: Element> Job<'a, 'y, E> {
         Self { y, x, w, stride, bias, sizes: (m, n, k) }
     }
 
-    /// One row goes in tiles of `1 × C1`, several in tiles of at most `R × C`, `R` up to 6.
-    ///
     /// # Safety
     /// The instruction set of `L` is there.
-    #[inline(always)]
-    unsafe fn run<L: Lanes, const C1: usize, const R: usize, const C: usize>(mut self) {
-        // SAFETY: the caller's promise.
-        unsafe { if self.sizes.0 == 1 { self.blocks::<L, 1, C1>() } else { self.blocks::<L, R, C>() } }
-    }
-
-    /// # Safety
-    /// As [`Self::run`].
     #[inline(always)]
     unsafe fn blocks<L: Lanes, const R: usize, const C: usize>(&mut self) {
         let (m, n, k) = self.sizes;
@@ -162,7 +86,7 @@ impl<'a, 'y, E: Element> Job<'a, 'y, E> {
     /// Adds a block to the tile at `(i, j)`. A tile that stands over the right edge computes its last column again.
     ///
     /// # Safety
-    /// As [`Self::run`].
+    /// The instruction set of `L` is there.
     #[inline(always)]
     unsafe fn tile<L: Lanes, const R: usize, const C: usize>(&mut self, i: usize, j: usize, span: Span) {
         let (_, n, k) = self.sizes;
@@ -185,6 +109,14 @@ impl<'a, 'y, E: Element> Job<'a, 'y, E> {
                 };
             }
         }
+    }
+}
+
+impl<E: Element> Loops for Job<'_, '_, E> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes, const C1: usize, const R: usize, const C: usize>(mut self) {
+        // SAFETY: the caller's promise.
+        unsafe { if self.sizes.0 == 1 { self.blocks::<L, 1, C1>() } else { self.blocks::<L, R, C>() } }
     }
 }
 
