@@ -13,8 +13,13 @@ use clap::Parser;
 use imagent::algorithms::{Flow, StepReport};
 use imagent::core::TrainBatch;
 use imagent::data::write_folder;
+use imagent::models::memory::Counting;
+use imagent::run::profile::Profile;
 use serde_json::json;
 use workload::{Sizes, peak_memory};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 #[derive(Parser)]
 struct Args {
@@ -34,6 +39,9 @@ struct Args {
     width: usize,
     #[arg(long, default_value_t = 4)]
     layers: usize,
+    /// Prints where time and memory went, the first step included.
+    #[arg(long)]
+    profile: bool,
     /// Prints one line of JSON.
     #[arg(long)]
     json: bool,
@@ -59,6 +67,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let mut experiment = sizes.experiment(policy, samples, args.steps + 1);
+    let profile = args.profile.then(Profile::start).transpose()?;
     let mut parts: BTreeMap<&'static str, f64> = BTreeMap::new();
     let mut steps = Vec::new();
     let mut since = Instant::now();
@@ -75,6 +84,9 @@ fn main() -> Result<()> {
         since = Instant::now();
         Ok(Flow::Continue)
     })?;
+    if let Some(profile) = profile {
+        print!("{}", profile.table());
+    }
     let mean = steps.iter().sum::<f64>() / steps.len() as f64;
     let (low, high) = steps.iter().fold((f64::MAX, 0.0_f64), |(low, high), &s| (low.min(s), high.max(s)));
     let generated = (prompts * group * new) as f64;

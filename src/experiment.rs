@@ -154,6 +154,7 @@ impl<'a> EvalPlan<'a> {
         T: Toolbox + ?Sized,
         R: Reward + ?Sized,
     {
+        let _span = tracing::trace_span!("evaluation").entered();
         let all = if count == 0 { self.source.len() } else { count.min(self.source.len()) };
         let positions: Vec<usize> = (0..all).collect();
         let mut groups = Vec::with_capacity(all);

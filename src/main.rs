@@ -7,6 +7,10 @@ use imagent_tools as _;
 
 mod cli;
 
+/// Counts what is in use, for `imagent train --profile`.
+#[global_allocator]
+static ALLOCATOR: imagent_models::memory::Counting = imagent_models::memory::Counting;
+
 fn main() -> std::process::ExitCode {
     imagent_models::memory::keep_freed_blocks();
     cli::main()

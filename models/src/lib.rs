@@ -1,5 +1,8 @@
 //! Qwen2.5-VL: published files in, numbers out. The only crate of imagent that may hold `unsafe`.
 
+#[macro_use]
+mod timed;
+
 pub mod adamw;
 pub mod chat_template;
 pub mod checkpoint;

@@ -174,6 +174,7 @@ impl<D: Kernels> QwenPolicy<D> {
         temperature: f32,
         loss: &mut dyn FnMut(&TokenScores) -> TokenLoss,
     ) -> std::result::Result<UpdateReport, PolicyError> {
+        timed!("update");
         if !self.model.weights.can_train() {
             return Err(policy_error(ModelError::InferenceOnly));
         }
@@ -196,6 +197,7 @@ impl<D: Kernels> QwenPolicy<D> {
 
     /// Log-probability and entropy of all targets of some sequences, in order.
     pub fn score_sequences(&self, sequences: &[Sequence<'_>], temperature: f32, which: Which) -> Result<TokenScores> {
+        timed!("score");
         let model = match which {
             Which::Current => &self.model,
             Which::Reference => self.reference.as_ref().unwrap_or(&self.model),
@@ -285,17 +287,24 @@ impl<D: Kernels> QwenPolicy<D> {
             return Ok(model.parameters().iter().map(|parameter| vec![0.0; parameter.len()]).collect());
         }
         let patches = self.patches_of(&packed.images)?;
-        let tape = OwnedTape::<f32, D>::default();
-        let hidden = model.hidden(packed, &patches, tape, &mut Trace::off())?;
-        let out = model.scores(hidden, &packed.targets, temperature)?;
+        let out = {
+            timed!("forward");
+            let hidden = model.hidden(packed, &patches, OwnedTape::<f32, D>::default(), &mut Trace::off())?;
+            model.scores(hidden, &packed.targets, temperature)?
+        };
         let mut scores = TokenScores::default();
         extend(&mut scores, &out.as_vec());
-        let seeds = derivative(&scores);
+        let seeds = {
+            timed!("loss");
+            derivative(&scores)
+        };
+        timed!("backward");
         let mut gradients = crate::ops::seed_gradient(out, seeds).map_err(device_error("backward"))?;
         model.parameters().iter().map(|parameter| model.parameter_gradient(parameter, &mut gradients)).collect()
     }
 
     fn step(&mut self, gradients: &[Vec<f32>], norm: f64) -> f64 {
+        timed!("optimizer");
         let update = self.optimizer.begin(norm);
         for (index, gradient) in gradients.iter().enumerate() {
             let parameter = &self.model.parameters()[index];
@@ -327,6 +336,7 @@ impl<D: Kernels> QwenPolicy<D> {
 
     /// Patches of images, from the cache or made in parallel.
     fn patches_of(&self, images: &[Arc<RgbImage>]) -> Result<Vec<Arc<Patches>>> {
+        timed!("images");
         let mut cache = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() > 4 * self.limits.max_images.max(images.len()) {
             cache.clear();
@@ -428,6 +438,7 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
         sampling: &Sampling,
         on_turn: &mut dyn FnMut(usize, SampledTurn) -> std::result::Result<Next, PolicyError>,
     ) -> std::result::Result<(), PolicyError> {
+        timed!("rollout");
         let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());
         let tokenizer = &self.codec.tokenizer;
         let end_tokens = [&[self.codec.tokenizer.special().im_end], self.model.config.tokens.eos.as_slice()].concat();

@@ -2,39 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dfdx::prelude::*;
 use image::RgbImage;
 use imagent_models::config::{Config, Dtype};
 use imagent_models::footprint::Footprint;
 use imagent_models::image_processor::ImageProcessor;
+use imagent_models::memory::Counting;
 use imagent_models::published::Size;
 use imagent_models::qwen::positions::GridSpan;
 use imagent_models::qwen::{Qwen, Sequence, SequenceImage, Trace, Weights};
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; only sizes are counted.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: the caller keeps the contract of `alloc`, which is handed on.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    // SAFETY: the caller keeps the contract of `dealloc`, which is handed on.
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -58,10 +36,10 @@ fn held(model: &Qwen<Cpu>, ids: &[u32], images: Vec<SequenceImage>) -> usize {
     let sequence = Sequence { ids, images, prompt_len: 0, targets: Vec::new() };
     let packed = model.pack(&[sequence]).unwrap();
     let patches: Vec<_> = packed.images.iter().map(|image| Arc::new(processor.patches(image).unwrap())).collect();
-    let before = HELD.load(Ordering::Relaxed);
+    let before = Counting::in_use();
     let tape = OwnedTape::<f32, Cpu>::default();
     let hidden = model.hidden(&packed, &patches, tape, &mut Trace::off()).unwrap();
-    let held = HELD.load(Ordering::Relaxed) - before;
+    let held = Counting::in_use() - before;
     drop(hidden);
     held
 }

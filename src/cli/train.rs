@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use imagent::config::Config;
+use imagent::run::profile::Profile;
 use imagent::run::{self, Outcome, RunFolder, RunOptions};
 use imagent_analysis::before_after;
 
@@ -20,6 +21,9 @@ pub(crate) struct Args {
     /// The run folder [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Prints where time and memory went, by parts of a step
+    #[arg(long)]
+    profile: bool,
     /// Go on from the run folder's latest checkpoint
     #[arg(long)]
     resume: bool,
@@ -41,10 +45,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         model_dir: parts.model_dir.clone(),
         interrupt: interrupt::watch()?,
     };
+    let profile = args.profile.then(Profile::start).transpose()?;
     let outcome = run::train(&mut parts.experiment, &options, progress::reporter().as_mut())?;
     let Outcome { before, after, steps } = outcome;
     let table = before_after(before.as_ref(), after.as_ref());
     let checkpoint = dir.join("checkpoints").join(format!("step-{steps:06}"));
     let report = dir.join("report.html");
+    if let Some(profile) = profile {
+        print(&format!("{}\n", profile.table()))?;
+    }
     print(&format!("{table}\ncheckpoint  {}\nreport      {}\n", checkpoint.display(), report.display()))
 }

@@ -3,11 +3,13 @@
 //! * `folder`: the run folder, and whether it may be written to;
 //! * [`checkpoint`]: weights and optimiser state, to the bit;
 //! * `observer`: what happens after each step;
+//! * [`profile`]: where time and memory go;
 //! * [`watch`]: who is told about progress.
 
 pub mod checkpoint;
 mod folder;
 mod observer;
+pub mod profile;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -129,6 +131,7 @@ where
         plan.as_ref().map(|plan| plan.run(policy, toolbox, reward, count, watch)).transpose().map(Option::flatten)
     };
     observer.before(policy, &mut evaluate, start)?;
+    let _span = tracing::trace_span!("training").entered();
     let mut failure = None;
     let done = imagent_algorithms::train(
         policy,

@@ -86,6 +86,7 @@ impl<'a> HostModel<'a> {
     /// Packs the language model's weights, or borrows them where there are many ([`PACKED`]). Borrowing copies those that are
     /// on another device, and those that an adapter changes, which is merged into them.
     pub(crate) fn new<D: Kernels>(model: &'a Qwen<D>) -> Self {
+        timed!("weights");
         let layout = &model.layout;
         let head = Linear { weight: layout.head, bias: None, module: None };
         let maps = layout.layers.iter().flat_map(|l| [l.q, l.k, l.v, l.o, l.gate, l.up, l.down]).chain([head]);

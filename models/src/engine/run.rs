@@ -162,7 +162,10 @@ pub(crate) fn run(
             let drawn = draw(row, request.never_sampled, request.sampling, key, stream.sampled);
             stream.push(drawn.id, drawn.logprob);
         };
-        streams.par_iter_mut().zip(logits.par_chunks_mut(vocabulary)).for_each(next);
+        {
+            timed!("draw");
+            streams.par_iter_mut().zip(logits.par_chunks_mut(vocabulary)).for_each(next);
+        }
         streams = end_turns(request, streams, features, on_turn)?;
         logits = step(request, &prompts, &mut streams);
     }
@@ -171,6 +174,7 @@ pub(crate) fn run(
 
 /// Computes each distinct prompt once; returns them and which one each rollout has.
 fn prefill(request: &Request<'_>, features: &mut Features<'_>) -> Result<(Vec<Prompt>, Vec<usize>), PolicyError> {
+    timed!("prefill");
     let mut distinct: Vec<&Arc<Segment>> = Vec::new();
     let mut known = HashMap::new();
     let mut of = Vec::with_capacity(request.prompts.len());
@@ -241,6 +245,7 @@ fn end_turns(
     features: &mut Features<'_>,
     on_turn: &mut TurnEnd<'_>,
 ) -> Result<Vec<Stream>, PolicyError> {
+    timed!("turns");
     let mut live = Vec::with_capacity(streams.len());
     for mut stream in streams {
         if let Some(stop) = stream.stop(request) {
@@ -264,6 +269,7 @@ fn end_turns(
 
 /// Runs the pending tokens of all live streams; returns the logits of each.
 fn step(request: &Request<'_>, prompts: &[Prompt], streams: &mut [Stream]) -> Vec<f32> {
+    timed!("decode");
     if streams.is_empty() {
         return Vec::new();
     }

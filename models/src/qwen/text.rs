@@ -76,6 +76,7 @@ impl<D: Kernels> Qwen<D> {
         pass: &Pass,
         trace: &mut Trace,
     ) -> Result<Matrix<D, T>> {
+        timed!("text");
         let again = (self.gradient_checkpointing && T::OWNS_TAPE).then(|| Arc::new(self.clone()));
         for index in layers {
             let out = match &again {
@@ -98,6 +99,7 @@ impl<D: Kernels> Qwen<D> {
         targets: &[Target],
         temperature: f32,
     ) -> Result<Matrix<D, T>> {
+        timed!("scores");
         let (hidden, tape) = hidden.split_tape();
         let (sampled, given): (Vec<_>, Vec<_>) =
             targets.iter().copied().enumerate().partition(|(_, target)| target.suppress);

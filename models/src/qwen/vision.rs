@@ -46,6 +46,7 @@ impl<D: Kernels> Qwen<D> {
     /// Features of some images, `[image tokens, hidden]`, images one after the other, cells row by row. What comes before
     /// anything that is trained runs without the tape.
     pub fn vision<T: Tape<f32, D>>(&self, images: &[Arc<Patches>], tape: T, trace: &mut Trace) -> Result<Matrix<D, T>> {
+        timed!("tower");
         let config = &self.config.vision;
         let unit = config.spatial_merge_size * config.spatial_merge_size;
         let geometry = self.geometry(images)?;

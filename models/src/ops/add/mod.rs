@@ -13,6 +13,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     x: Matrix<Cpu, T>,
     y: Matrix<Cpu, R>,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("add");
     let (x, left) = x.try_contiguous()?.split_tape();
     let (y, right) = y.split_tape();
     let mut tape = left.merge(right);
@@ -24,6 +25,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     if T::OWNS_TAPE {
         let (x, y, ghost) = (x.ghost(), y.ghost(), z.ghost());
         tape.add_backward_op(move |grads| {
+            timed!("add backward");
             let dz = take(grads.get_or_alloc_mut(&ghost)?);
             accumulate(grads.get_or_alloc_mut(&x)?, &dz);
             accumulate(grads.get_or_alloc_mut(&y)?, &dz);

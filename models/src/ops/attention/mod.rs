@@ -34,6 +34,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<K> + Merge<V>, K, V>(
     plan: &Arc<AttentionPlan>,
     heads: Heads,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("attention");
     let (q, tape) = q.try_contiguous()?.split_tape();
     let ((k, k_tape), (v, v_tape)) = (k.split_tape(), v.split_tape());
     let mut tape = tape.merge(k_tape).merge(v_tape);
@@ -48,6 +49,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<K> + Merge<V>, K, V>(
     if T::OWNS_TAPE {
         let (handle, plan) = (out.clone(), plan.clone());
         tape.add_backward_op(move |grads| {
+            timed!("attention backward");
             let dout = take(grads.get_or_alloc_mut(&handle)?);
             let saved = cpu::Saved { q: view(&q)?, k: view(&k)?, v: view(&v)?, out: view(&handle)?, lse: &lse };
             let mut dq = take(grads.get_or_alloc_mut(&q)?);

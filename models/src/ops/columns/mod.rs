@@ -11,6 +11,7 @@ use super::Matrix;
 use super::tape::{buffer, require, take, view};
 
 pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>, columns: Range<usize>) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("columns");
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let (t, d) = *x.shape();
     require(columns.start <= columns.end && columns.end <= d)?;
@@ -21,6 +22,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>, columns: Range<usize>
     if T::OWNS_TAPE {
         let (x, ghost) = (x.ghost(), y.ghost());
         tape.add_backward_op(move |grads| {
+            timed!("columns backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward(grads.get_or_alloc_mut(&x)?, &dy, d, columns);
             Ok(())

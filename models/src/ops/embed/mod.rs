@@ -13,6 +13,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     ids: &[usize],
     mut tape: T,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("embed");
     let Param { values: table, learns } = table;
     let (v, d) = *table.shape();
     require(ids.iter().all(|&id| id < v))?;
@@ -22,6 +23,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     if T::OWNS_TAPE && learns {
         let (table, ghost, ids) = (table.ghost(), y.ghost(), ids.to_vec());
         tape.add_backward_op(move |grads| {
+            timed!("embed backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward(grads.get_or_alloc_mut(&table)?, &dy, &ids, d);
             Ok(())

@@ -10,6 +10,7 @@ use super::embed;
 use super::tape::{buffer, require, take, view};
 
 pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>, rows: &[usize]) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("gather_rows");
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let (t, d) = *x.shape();
     require(rows.iter().all(|&row| row < t))?;
@@ -19,6 +20,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>, rows: &[usize]) -> Re
     if T::OWNS_TAPE {
         let (x, ghost, rows) = (x.ghost(), y.ghost(), rows.to_vec());
         tape.add_backward_op(move |grads| {
+            timed!("gather_rows backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward(grads.get_or_alloc_mut(&x)?, &dy, &rows, d);
             Ok(())

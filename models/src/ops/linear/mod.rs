@@ -13,6 +13,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     w: Param<'_, Matrix<Cpu>>,
     b: Option<Param<'_, Vector<Cpu>>>,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("linear");
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let ((t, k), (n, k2)) = (*x.shape(), *w.values.shape());
     require(k == k2 && b.is_none_or(|b| b.values.shape().0 == n))?;
@@ -25,6 +26,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
         let x = learns.then_some(x);
         let b = b.filter(|b| b.learns).map(|b| b.values.ghost());
         tape.add_backward_op(move |grads| {
+            timed!("linear backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward_input(grads.get_or_alloc_mut(&dx)?, &dy, view(&w)?, (t, n, k));
             if let Some(x) = &x {

@@ -38,6 +38,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     [a, b]: [&Matrix<Cpu>; 2],
     how: &LowRank,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("lora");
     let (y, mut tape) = y.try_contiguous()?.split_tape();
     let ((t, n), (t2, k), (r, k2), (n2, r2)) = (*y.shape(), *x.shape(), *a.shape(), *b.shape());
     require(t == t2 && k == k2 && n == n2 && r == r2)?;
@@ -48,6 +49,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     if T::OWNS_TAPE {
         let (base, ghost, x, a, b, how) = (y.ghost(), out.ghost(), x.clone(), a.clone(), b.clone(), how.clone());
         tape.add_backward_op(move |grads| {
+            timed!("lora backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward_b(grads.get_or_alloc_mut(&b)?, &dy, &low, [t, n, r]);
             let dlow = cpu::backward_low(&dy, view(&b)?, how.scale, [t, n, r]);

@@ -182,6 +182,7 @@ pub(crate) fn on_cpu(
     outputs: usize,
     b: Option<&Vector<Cpu>>,
 ) -> Result<Matrix<Cpu>, CpuError> {
+    timed!("product");
     let (t, k) = *x.shape();
     require(w.len() == outputs * k && b.is_none_or(|b| b.shape().0 == outputs))?;
     let mut y = buffer(t * outputs);

@@ -13,6 +13,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     w: Param<'_, Vector<Cpu>>,
     eps: f32,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("rms_norm");
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let (t, d) = *x.shape();
     require(w.values.shape().0 == d && d > 0)?;
@@ -22,6 +23,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     if T::OWNS_TAPE {
         let (ghost, w, learns) = (y.ghost(), w.values.clone(), w.learns);
         tape.add_backward_op(move |grads| {
+            timed!("rms_norm backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             let dw = cpu::backward(grads.get_or_alloc_mut(&x)?, &dy, view(&x)?, view1(&w)?, eps);
             if learns {

@@ -16,6 +16,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     sin: &Arc<Vec<f32>>,
     heads: usize,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("rotary");
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let (t, d) = *x.shape();
     require(heads > 0 && d % (2 * heads) == 0)?;
@@ -26,6 +27,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     if T::OWNS_TAPE {
         let (x, ghost, cos, sin) = (x.ghost(), y.ghost(), cos.clone(), sin.clone());
         tape.add_backward_op(move |grads| {
+            timed!("rotary backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward(grads.get_or_alloc_mut(&x)?, &dy, &cos, &sin, heads, d);
             Ok(())

@@ -13,6 +13,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     rows: Matrix<Cpu, R>,
     at: &[usize],
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("splice");
     let (x, left) = x.try_contiguous()?.split_tape();
     let (rows, right) = rows.split_tape();
     let mut tape = left.merge(right);
@@ -25,6 +26,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     if T::OWNS_TAPE {
         let (x, rows, ghost) = (x.ghost(), rows.ghost(), y.ghost());
         tape.add_backward_op(move |grads| {
+            timed!("splice backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward_rows(grads.get_or_alloc_mut(&rows)?, &dy, &owners, d);
             cpu::backward_input(grads.get_or_alloc_mut(&x)?, &dy, &owners, d);

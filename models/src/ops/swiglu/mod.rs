@@ -12,6 +12,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     gate: Matrix<Cpu, T>,
     up: Matrix<Cpu, R>,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("swiglu");
     let (gate, left) = gate.try_contiguous()?.split_tape();
     let (up, right) = up.split_tape();
     let mut tape = left.merge(right);
@@ -23,6 +24,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     if T::OWNS_TAPE {
         let ghost = y.ghost();
         tape.add_backward_op(move |grads| {
+            timed!("swiglu backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward_up(grads.get_or_alloc_mut(&up)?, &dy, view(&gate)?);
             cpu::backward_gate(grads.get_or_alloc_mut(&gate)?, &dy, view(&gate)?, view(&up)?);
@@ -33,6 +35,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
 }
 
 pub(crate) fn packed_on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("swiglu");
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let (t, m) = (x.shape().0, x.shape().1 / 2);
     require(x.shape().1 == 2 * m)?;
@@ -42,6 +45,7 @@ pub(crate) fn packed_on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>) -> Result<Matr
     if T::OWNS_TAPE {
         let ghost = y.ghost();
         tape.add_backward_op(move |grads| {
+            timed!("swiglu backward");
             let dy = take(grads.get_or_alloc_mut(&ghost)?);
             cpu::backward_packed(grads.get_or_alloc_mut(&x)?, &dy, view(&x)?, m);
             Ok(())

@@ -29,6 +29,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     head: Param<'_, Matrix<Cpu>>,
     choice: &Arc<Choice>,
 ) -> Result<Matrix<Cpu, T>, CpuError> {
+    timed!("token_logprob");
     let Param { values: head, learns } = head;
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let ((n, d), (vocabulary, d2)) = (*x.shape(), *head.shape());
@@ -41,6 +42,7 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     if T::OWNS_TAPE {
         let (handle, head, choice) = (out.clone(), head.clone(), choice.clone());
         tape.add_backward_op(move |grads| {
+            timed!("token_logprob backward");
             let dout = take(grads.get_or_alloc_mut(&handle)?);
             let mut dhead = if learns { Some(take(grads.get_or_alloc_mut(&head)?)) } else { None };
             let dx = grads.get_or_alloc_mut(&x)?;
@@ -62,6 +64,7 @@ pub(crate) fn stored_on_cpu(
     vocabulary: usize,
     choice: &Choice,
 ) -> Result<Matrix<Cpu>, CpuError> {
+    timed!("token_logprob");
     let (n, d) = *x.shape();
     require(head.len() == vocabulary * d && choice.targets.len() == n && choice.temperature > 0.0)?;
     require(choice.targets.iter().chain(&choice.suppress).all(|&token| token < vocabulary))?;
