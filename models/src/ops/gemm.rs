@@ -2,8 +2,8 @@
 //! over rayon's threads, and results that do not depend on the batch.
 //!
 //! What holds, bit for bit (tested):
-//! * a product is the same at every number of threads: the tiles depend on the sizes alone, each
-//!   is one single-threaded product over all of `k`;
+//! * a product is the same at every number of threads: each tile is one single-threaded product over all of `k`. How
+//!   many rows a tile has goes by the threads, where columns are cut goes by the sizes alone;
 //! * a row of the result does not depend on the other rows, nor on how many there are, for
 //!   `n >= 2`: `k` is cut every 512 terms whatever the other sizes, and the `gemm` crate's
 //!   special paths for one row and for tiny outputs, which add in another order, are avoided.
@@ -16,13 +16,14 @@ use rayon::prelude::*;
 const K_BLOCK: usize = 512;
 /// Below this many multiply-adds a product runs on the calling thread (about 8 us).
 const SERIAL_WORK: usize = 1 << 20;
-/// Multiply-adds of a tile, about (35 us of one core).
-const TILE_WORK: usize = 1 << 22;
-/// Rows of a tile, at least.
+/// Multiply-adds of a tile of rows, at most (about 1 ms of one core). Each tile packs all of `b` anew, so few large ones
+/// are best, as many for each thread.
+const ROW_TILE_WORK: usize = 1 << 28;
+/// Rows of such a tile, at least.
 const TILE_ROWS: usize = 64;
-/// The same where `b` comes transposed, as weights do: each tile packs all of it anew, element by element.
-const TILE_ROWS_TRANSPOSED: usize = 512;
-/// Tiles of a product, at most.
+/// Multiply-adds of a tile of columns, about (35 us of one core).
+const COLUMN_TILE_WORK: usize = 1 << 22;
+/// Tiles of columns, at most.
 const MAX_TILES: usize = 32;
 /// Outputs this small take a special path of the `gemm` crate.
 const TINY_OUTPUT: usize = 256;
@@ -202,7 +203,7 @@ fn extent(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usi
 /// If the shapes do not fit.
 pub fn matmul(mut dst: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     let (m, n, k) = (dst.rows, dst.cols, a.cols);
-    let (tile_m, tile_n) = tile(m, n, k, if b.col_stride == 1 { TILE_ROWS } else { TILE_ROWS_TRANSPOSED });
+    let (tile_m, tile_n) = tile(m, n, k);
     if tile_m >= m && tile_n >= n {
         return matmul_serial(&mut dst, a, b, accumulate);
     }
@@ -218,18 +219,19 @@ pub fn matmul(mut dst: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     });
 }
 
-/// Rows and columns of a tile: a function of sizes and layout only.
-fn tile(m: usize, n: usize, k: usize, least: usize) -> (usize, usize) {
+/// Rows and columns of a tile.
+fn tile(m: usize, n: usize, k: usize) -> (usize, usize) {
     let work = m * n * k;
     if work < SERIAL_WORK {
         return (m, n);
     }
-    let tiles = (work / TILE_WORK).next_multiple_of(2).clamp(2, MAX_TILES);
     if m >= n || n < 128 {
-        (m.div_ceil(tiles).next_multiple_of(16).max(least), n)
-    } else {
-        (m, (n.div_ceil(tiles) / 64 * 64).max(64))
+        let threads = rayon::current_num_threads();
+        let tiles = threads * work.div_ceil(threads * ROW_TILE_WORK);
+        return (m.div_ceil(tiles).max(TILE_ROWS), n);
     }
+    let tiles = (work / COLUMN_TILE_WORK).next_multiple_of(2).clamp(2, MAX_TILES);
+    (m, (n.div_ceil(tiles) / 64 * 64).max(64))
 }
 
 fn check(dst: &MatMut<'_>, a: Mat<'_>, b: Mat<'_>) {
