@@ -98,18 +98,18 @@ fn parameters(tensors: &[(String, Vec<usize>)]) -> Parameters {
 }
 
 /// Numbers that the tape keeps of a token: in each layer the two norms' inputs and outputs, queries, keys, values, the
-/// attention's output and its row sums, gate, up and their product.
+/// attention's output and its row sums, the outputs of gate and up.
 fn text_activations(config: &Config) -> u64 {
     let t = &config.text;
     let kv = t.kv_heads * t.head_dim();
-    (t.layers * (6 * t.hidden_size + 2 * kv + t.heads + 3 * t.intermediate_size)) as u64
+    (t.layers * (6 * t.hidden_size + 2 * kv + t.heads + 2 * t.intermediate_size)) as u64
 }
 
 /// Numbers that the tape keeps of an image token's patches in the tower, and of the token in the merger.
 fn vision_activations(config: &Config) -> u64 {
     let v = &config.vision;
     let patches = v.spatial_merge_size * v.spatial_merge_size;
-    let block = 8 * v.hidden_size + v.heads + 3 * v.intermediate_size;
+    let block = 8 * v.hidden_size + v.heads + 2 * v.intermediate_size;
     let merged = patches * v.hidden_size;
     (patches * (v.depth * block + v.patch_len()) + 4 * merged) as u64
 }

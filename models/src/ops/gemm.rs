@@ -124,25 +124,6 @@ impl<'a> MatMut<'a> {
         Self { data: data.as_mut_ptr(), rows, cols, row_stride, slice: PhantomData }
     }
 
-    /// The block of `rows x cols` elements at `(row, col)`, again mutable.
-    fn block(&mut self, row: usize, rows: usize, col: usize, cols: usize) -> MatMut<'_> {
-        // SAFETY: the block borrows `self` mutably for its lifetime.
-        unsafe { self.block_unchecked(row, rows, col, cols) }
-    }
-
-    /// # Safety
-    /// Blocks alive at the same time must not share an element.
-    unsafe fn block_unchecked<'b>(&self, row: usize, rows: usize, col: usize, cols: usize) -> MatMut<'b> {
-        assert!(row + rows <= self.rows && col + cols <= self.cols, "block outside the matrix");
-        MatMut {
-            data: self.data.wrapping_add(row * self.row_stride + col),
-            rows,
-            cols,
-            row_stride: self.row_stride,
-            slice: PhantomData,
-        }
-    }
-
     /// How many rows there are.
     pub(crate) fn row_count(&self) -> usize {
         self.rows
@@ -217,6 +198,22 @@ pub fn matmul(mut dst: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
         let mut block = unsafe { shared.block(row * dst.row_stride + col, rows, cols, dst.row_stride) };
         matmul_serial(&mut block, a.rows(row, rows), b.cols(col, cols), accumulate);
     });
+}
+
+/// Appends the rows of `a b` to `out`, where they are written once and not cleared before.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn append_product(out: &mut Vec<f32>, a: Mat<'_>, b: Mat<'_>) {
+    let (m, n, start) = (a.rows, b.cols, out.len());
+    if m * n == 0 || a.cols == 0 {
+        return out.resize(start + m * n, 0.0);
+    }
+    out.reserve(m * n);
+    let data = out.spare_capacity_mut().as_mut_ptr().cast();
+    matmul(MatMut { data, rows: m, cols: n, row_stride: n, slice: PhantomData }, a, b, false);
+    // SAFETY: the memory was reserved, and a product that does not accumulate writes every element and reads none before.
+    unsafe { out.set_len(start + m * n) };
 }
 
 /// Rows and columns of a tile.
@@ -316,7 +313,8 @@ fn few_rows(dst: &mut MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
         out[..n].copy_from_slice(dst.row(0));
     }
     blocks(&mut MatMut::new(&mut out, padded, n), a, b, accumulate);
-    for i in 0..m {
-        dst.block(i, 1, 0, n).row(0).copy_from_slice(&out[i * n..(i + 1) * n]);
+    for (i, row) in out.chunks_exact(n).take(m).enumerate() {
+        // SAFETY: the row lies inside the view; it may be memory that was never written, so no slice is made of it.
+        unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), dst.data.add(i * dst.row_stride), n) };
     }
 }

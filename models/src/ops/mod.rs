@@ -13,6 +13,7 @@
 //! | [`mod@add`] | `x + y` |
 //! | [`mod@rotary`] | rotation of the halves of each head |
 //! | [`mod@swiglu`] | `silu(gate) * up` |
+//! | [`mod@gated_mlp`] | `down(silu(gate(x)) * up(x))` |
 //! | [`mod@gelu`] | `x Φ(x)` |
 //! | [`mod@attention`] | `softmax(scale q kᵀ + mask) v` |
 //! | [`mod@columns`] | `x[.., a..b]` |
@@ -34,6 +35,7 @@ pub mod add;
 pub mod attention;
 pub mod columns;
 pub mod embed;
+pub mod gated_mlp;
 pub mod gather_rows;
 pub mod gelu;
 pub mod gemm;
@@ -164,9 +166,12 @@ pub trait Kernels: Device<f32> {
         swiglu::reference::swiglu(gate, up)
     }
 
-    /// [`Kernels::swiglu`] of `x[t, 2m]`, whose rows are `m` values of the gate, then `m` of `up`.
-    fn swiglu_packed<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, Self::Err> {
-        swiglu::reference::swiglu_packed(x)
+    /// `down(silu(gate(x[t, k])) * up(x))` of the maps `gate`, `up` and `down`.
+    fn gated_mlp<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        maps: [gated_mlp::Map<'_, Self>; 3],
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        gated_mlp::reference::gated_mlp(x, maps)
     }
 
     /// `x Φ(x)` element by element, exact (erf).
@@ -323,8 +328,11 @@ impl Kernels for Cpu {
         swiglu::on_cpu(gate, up)
     }
 
-    fn swiglu_packed<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, CpuError> {
-        swiglu::packed_on_cpu(x)
+    fn gated_mlp<T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        maps: [gated_mlp::Map<'_, Self>; 3],
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        gated_mlp::on_cpu(x, maps)
     }
 
     fn gelu<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, CpuError> {

@@ -10,9 +10,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::attention::{AttentionPlan, Heads, Segment};
+use super::gated_mlp::{self, Map};
 use super::gemm::{Mat, MatMut, matmul};
 use super::token_logprob::Choice;
-use super::{Kernels, Matrix, Vector, seed_gradient};
+use super::{Kernels, Matrix, Param, Vector, seed_gradient};
 
 type Taped = Matrix<Cpu, OwnedTape<f32, Cpu>>;
 
@@ -103,13 +104,49 @@ fn elementwise_ops_equal_their_composites() {
         let fused = run(&leaves, None, |l| Cpu::swiglu(again(&l[0]), again(&l[1])).unwrap());
         let plain = run(&leaves, None, |l| super::swiglu::reference::swiglu(again(&l[0]), again(&l[1])).unwrap());
         assert_close("swiglu", &fused, &plain);
-        let fused = run(&leaves[..1], None, |l| Cpu::swiglu_packed(again(&l[0])).unwrap());
-        let plain = run(&leaves[..1], None, |l| super::swiglu::reference::swiglu_packed(again(&l[0])).unwrap());
-        assert_close("swiglu_packed", &fused, &plain);
         let fused = run(&leaves[..1], None, |l| Cpu::gelu(again(&l[0])).unwrap());
         let plain = run(&leaves[..1], None, |l| super::gelu::reference::gelu(again(&l[0])).unwrap());
         assert_close("gelu", &fused, &plain);
     }
+}
+
+#[test]
+fn gated_mlp_equals_its_composite() {
+    for (t, k, m, n) in [(1, 1, 1, 1), (1, 9, 20, 7), (5, 34, 50, 34), (1500, 32, 48, 32), (2048, 16, 24, 16)] {
+        let mut s = Source::new(t as u64);
+        let leaves = [s.matrix(t, k), s.matrix(m, k), s.matrix(m, k), s.matrix(n, m)];
+        let biases = [s.vector(m), s.vector(m), s.vector(n)];
+        let maps = |with: bool| {
+            let map = |i: usize| Map { weight: (&leaves[i + 1]).into(), bias: with.then(|| (&biases[i]).into()) };
+            [map(0), map(1), map(2)]
+        };
+        for with in [false, true] {
+            let checked = with.then_some(&biases[1]);
+            let fused = run(&leaves, checked, |l| Cpu::gated_mlp(again(&l[0]), maps(with)).unwrap());
+            let plain = run(&leaves, checked, |l| gated_mlp::reference::gated_mlp(again(&l[0]), maps(with)).unwrap());
+            assert_close("gated_mlp", &fused, &plain);
+            let alone = Cpu::gated_mlp(leaves[0].clone(), maps(with)).unwrap().as_vec();
+            assert!(alone.iter().zip(&fused[0]).all(|(a, b)| a.to_bits() == b.to_bits()), "without a tape");
+        }
+    }
+}
+
+#[test]
+fn gated_mlp_leaves_out_what_is_frozen() {
+    let (t, k, m) = (1200, 16, 24);
+    let mut s = Source::new(5);
+    let (x, w) = (s.matrix(t, k), [s.matrix(m, k), s.matrix(m, k), s.matrix(k, m)]);
+    let pass = |learns: [bool; 3]| {
+        let map = |i: usize| Map { weight: Param { values: &w[i], learns: learns[i] }, bias: None };
+        let out = Cpu::gated_mlp(x.leaky_trace(), [map(0), map(1), map(2)]).unwrap();
+        seed_gradient(out, Source::new(6).values(t * k)).unwrap()
+    };
+    let (all, some) = (pass([true; 3]), pass([false, true, false]));
+    assert_eq!(all.get(&x).as_vec(), some.get(&x).as_vec());
+    assert_eq!(all.get(&w[1]).as_vec(), some.get(&w[1]).as_vec());
+    assert!(all.get(&w[0]).as_vec().iter().any(|&g| g != 0.0));
+    let absent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| some.get(&w[0]).as_vec()));
+    assert!(absent.is_err(), "a frozen weight has no gradient");
 }
 
 #[test]
@@ -302,8 +339,8 @@ fn layer() -> Vec<Vec<f32>> {
     );
     let table = s.matrix(500, d);
     let ids: Vec<usize> = (0..t).map(|i| i * 31 % 97).collect();
-    let [wq, wk, wv, w_in, w_out] =
-        [s.matrix(d, d), s.matrix(d / 2, d), s.matrix(d / 2, d), s.matrix(2 * m, d), s.matrix(d, m)];
+    let [wq, wk, wv] = [s.matrix(d, d), s.matrix(d / 2, d), s.matrix(d / 2, d)];
+    let mlp = [s.matrix(m, d), s.matrix(m, d), s.matrix(d, m)];
     let (norm, bias) = (s.vector(d), s.vector(d));
     let cos = Arc::new(s.values(t * hd / 2));
     let image = s.matrix(20, d);
@@ -317,14 +354,14 @@ fn layer() -> Vec<Vec<f32>> {
     let q = Cpu::rotary(Cpu::linear(x, &wq, Some((&bias).into())).unwrap(), &cos, &cos, 4).unwrap();
     let h = Cpu::add(Cpu::attention(q, k, v, &plan, heads).unwrap(), h).unwrap();
     let (h, tape) = h.split_tape();
-    let up = Cpu::linear(h.clone().put_tape(tape), &w_in, None).unwrap();
-    let f = Cpu::linear(Cpu::swiglu_packed(up).unwrap(), &w_out, None).unwrap();
+    let maps = mlp.each_ref().map(|w| Map { weight: w.into(), bias: None });
+    let f = Cpu::gated_mlp(h.clone().put_tape(tape), maps).unwrap();
     let x = Cpu::gelu(Cpu::add(f, h).unwrap()).unwrap();
     let x = Cpu::gather_rows(x, &ids).unwrap();
     let out = Cpu::token_logprob(x, &table, &choice(t, 500)).unwrap();
     let mut results = vec![out.as_vec()];
     let g = seed_gradient(out, s.values(2 * t)).unwrap();
-    results.extend([&table, &wq, &wk, &wv, &w_in, &w_out, &image].map(|w| g.get(w).as_vec()));
+    results.extend([&table, &wq, &wk, &wv, &mlp[0], &mlp[1], &mlp[2], &image].map(|w| g.get(w).as_vec()));
     results.extend([&norm, &bias].map(|w| g.get(w).as_vec()));
     results
 }
@@ -482,7 +519,8 @@ fn bench_ops() {
         println!("{name}: forward {:.0} us, with backward {:.0} us", time(forward) * 1e6, time(both) * 1e6);
     };
     let mut s = Source::new(1);
-    let (x, wide, w, norm) = (s.matrix(t, d), s.matrix(t, 2 * m), s.matrix(m, d), s.vector(d));
+    let (x, w, norm) = (s.matrix(t, d), s.matrix(m, d), s.vector(d));
+    let (wide, down) = ([s.matrix(m, d), s.matrix(m, d)], s.matrix(d, m));
     let tables = Arc::new(s.values(t * 16));
     let ids: Vec<usize> = (0..t).map(|i| i * 31 % t).collect();
     let back = |out: Taped| drop(out.sum::<Rank0, _>().backward());
@@ -499,8 +537,9 @@ fn bench_ops() {
     plain("rotary 5000x128", &mut || drop(Cpu::rotary(x.clone(), &tables, &tables, 4).unwrap()), &mut || {
         back(Cpu::rotary(x.leaky_trace(), &tables, &tables, 4).unwrap())
     });
-    plain("swiglu_packed 5000x768", &mut || drop(Cpu::swiglu_packed(wide.clone()).unwrap()), &mut || {
-        back(Cpu::swiglu_packed(wide.leaky_trace()).unwrap())
+    let maps = [&wide[0], &wide[1], &down].map(|w| Map { weight: w.into(), bias: None });
+    plain("gated_mlp 5000x128x384", &mut || drop(Cpu::gated_mlp(x.clone(), maps).unwrap()), &mut || {
+        back(Cpu::gated_mlp(x.leaky_trace(), maps).unwrap())
     });
     plain("gelu 5000x128", &mut || drop(Cpu::gelu(x.clone()).unwrap()), &mut || {
         back(Cpu::gelu(x.leaky_trace()).unwrap())

@@ -15,6 +15,7 @@ use crate::config::{Config, Dtype};
 use crate::error::Result;
 use crate::image_processor::Patches;
 use crate::lora::{Adapter, Pair};
+use crate::ops::gated_mlp;
 use crate::ops::lora::LowRank;
 use crate::ops::{Kernels, Lent, Matrix, Param, Vector};
 
@@ -173,10 +174,29 @@ impl<D: Kernels> Qwen<D> {
         x: Matrix<D, T>,
         parts: [Linear; 3],
     ) -> std::result::Result<Matrix<D, T>, D::Err> {
+        if let Some(maps) = self.plain_maps::<T>(parts) {
+            return D::gated_mlp(x, maps);
+        }
         let [gate, up, down] = parts;
         let (x, tape) = x.split_tape();
         let (up, tape) = self.linear(x.clone().put_tape(tape), up)?.split_tape();
         let gate = self.linear(x.put_tape(tape), gate)?;
         self.linear(D::swiglu(gate, up)?, down)
+    }
+
+    /// The maps of a feed-forward layer for one op, where they are tensors that no adapter changes.
+    fn plain_maps<T: Tape<f32, D>>(&self, parts: [Linear; 3]) -> Option<[gated_mlp::Map<'_, D>; 3]> {
+        if self.rollouts && !T::OWNS_TAPE || parts.iter().any(|part| self.pair_of(*part).is_some()) {
+            return None;
+        }
+        let map = |part: Linear| match self.weights.matrix(part.weight) {
+            Param { values: MatrixValues::Tensor(values), learns } => {
+                let bias = part.bias.map(|id| self.weights.vector(id));
+                Some(gated_mlp::Map { weight: Param { values, learns }, bias })
+            }
+            Param { values: MatrixValues::Stored(..), .. } => None,
+        };
+        let [gate, up, down] = parts;
+        Some([map(gate)?, map(up)?, map(down)?])
     }
 }

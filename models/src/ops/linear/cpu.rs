@@ -2,15 +2,17 @@
 
 use rayon::prelude::*;
 
-use crate::ops::gemm::{Mat, MatMut, matmul};
+use crate::ops::gemm::{Mat, MatMut, append_product, matmul};
 use crate::ops::parallel::for_rows;
 
-/// `y[t, n] = x[t, k] w[n, k]ᵀ + b[n]`.
-pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, (t, n, k): (usize, usize, usize)) {
-    if let Some(b) = b {
-        for_rows(y, n, |_, rows| rows.chunks_mut(n).for_each(|row| row.copy_from_slice(b)));
-    }
-    matmul(MatMut::new(y, t, n), Mat::new(x, t, k), Mat::new(w, n, k).t(), b.is_some());
+/// Appends the rows of `x[t, k] w[n, k]ᵀ + b[n]` to `y`.
+pub fn append(y: &mut Vec<f32>, x: &[f32], w: &[f32], b: Option<&[f32]>, (t, n, k): (usize, usize, usize)) {
+    let (x, w) = (Mat::new(x, t, k), Mat::new(w, n, k).t());
+    let Some(b) = b else { return append_product(y, x, w) };
+    let start = y.len();
+    y.resize(start + t * n, 0.0);
+    for_rows(&mut y[start..], n, |_, rows| rows.chunks_mut(n).for_each(|row| row.copy_from_slice(b)));
+    matmul(MatMut::new(&mut y[start..], t, n), x, w, true);
 }
 
 /// `dx[t, k] += dy[t, n] w[n, k]`.

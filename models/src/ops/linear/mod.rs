@@ -5,7 +5,7 @@ pub mod reference;
 
 use dfdx::prelude::*;
 
-use super::tape::{buffer, require, take, view, view1};
+use super::tape::{require, take, view, view1};
 use super::{Matrix, Param, Vector};
 
 pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
@@ -17,8 +17,8 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu>>(
     let (x, mut tape) = x.try_contiguous()?.split_tape();
     let ((t, k), (n, k2)) = (*x.shape(), *w.values.shape());
     require(k == k2 && b.is_none_or(|b| b.values.shape().0 == n))?;
-    let mut y = buffer(t * n);
-    cpu::forward(&mut y, view(&x)?, view(w.values)?, b.map(|b| view1(b.values)).transpose()?, (t, n, k));
+    let mut y = Vec::with_capacity(t * n);
+    cpu::append(&mut y, view(&x)?, view(w.values)?, b.map(|b| view1(b.values)).transpose()?, (t, n, k));
     let y = x.device().try_tensor_from_vec(y, (t, n))?;
     if T::OWNS_TAPE {
         let (ghost, dx, w, learns) = (y.ghost(), x.ghost(), w.values.clone(), w.learns);

@@ -153,3 +153,69 @@ fn numbers_are_widened_exactly() {
     Elements::F16(&small).widen_into(0, &mut out);
     assert_eq!(out, [small[0].to_f32(), small[1].to_f32(), 65504.0]);
 }
+
+/// One product by [`Packed`].
+fn run_packed(x: &[f32], w: &Packed, m: usize) -> Vec<f32> {
+    let mut y = vec![f32::NAN; m * w.outputs()];
+    w.forward(&mut y, x);
+    y
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packed_products_are_sums_and_rows_are_alone(m in 1usize..110, n in 1usize..150, k in 0usize..90, at in 0usize..110) {
+        let (x, w, bias) = (fine(m * k, 1), numbers(n * k, 2), fine(n, 3));
+        let part = Part { weight: Elements::F32(&w), bias: Some(&bias), outputs: n };
+        let packed = Packed::new(&[part], k);
+        let y = run_packed(&x, &packed, m);
+        for (i, row) in y.chunks(n).enumerate() {
+            for (j, y) in row.iter().enumerate() {
+                let terms = || (0..k).map(|l| f64::from(x[i * k + l]) * f64::from(w[j * k + l]));
+                let (exact, size) = (terms().sum::<f64>() + f64::from(bias[j]), terms().map(f64::abs).sum::<f64>());
+                prop_assert!((f64::from(*y) - exact).abs() <= 1e-6 * (size + 1.0), "{} {} {}", m, n, k);
+            }
+        }
+        let at = at % m;
+        prop_assert_eq!(bits(&y[at * n..(at + 1) * n]), bits(&run_packed(&x[at * k..(at + 1) * k], &packed, 1)));
+        prop_assert_eq!(bits(&y[at * n..]), bits(&run_packed(&x[at * k..], &packed, m - at)));
+        let half: Vec<bf16> = w.iter().map(|x| bf16::from_f32(*x)).collect();
+        let half = Packed::new(&[Part { weight: Elements::Bf16(&half), ..part }], k);
+        prop_assert_eq!(bits(&y), bits(&run_packed(&x, &half, m)));
+    }
+}
+
+#[test]
+fn packed_products_agree_between_instruction_sets_and_threads() {
+    for (m, n, k) in [(1, 200, 2 * BLOCK + 9), (2, 16, 64), (7, 33, 129), (130, 300, 1030)] {
+        let (x, w) = (fine(m * k, 4), fine(n * k, 5));
+        let packed = Packed::new(&[Part { weight: Elements::F32(&w), bias: None, outputs: n }], k);
+        let once = run_packed(&x, &packed, m);
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(bits(&once), bits(&pool.install(|| run_packed(&x, &packed, m))), "{threads} threads");
+        }
+        let (mut other, mut plain) = (vec![0.0; m * n], vec![0.0; m * n]);
+        if sets::with_avx2(packed.job(&mut MatMut::new(&mut other, m, n), &x, 0)) {
+            assert_eq!(bits(&once), bits(&other));
+        }
+        sets::portable(packed.job(&mut MatMut::new(&mut plain, m, n), &x, 0));
+        assert!(once.iter().zip(&plain).all(|(a, b)| (a - b).abs() <= 1e-3), "{m} {n} {k}");
+    }
+}
+
+#[test]
+fn packed_parts_stand_side_by_side() {
+    let (m, k) = (5, 37);
+    let x = fine(m * k, 1);
+    let (a, b, bias) = (fine(70 * k, 2), numbers(3 * k, 3), fine(70, 4));
+    let first = Part { weight: Elements::F32(&a), bias: Some(&bias), outputs: 70 };
+    let second = Part { weight: Elements::F32(&b), bias: None, outputs: 3 };
+    let both = run_packed(&x, &Packed::new(&[first, second], k), m);
+    let (first, second) = (Packed::new(&[first], k), Packed::new(&[second], k));
+    for (i, row) in both.chunks(73).enumerate() {
+        let x = &x[i * k..(i + 1) * k];
+        assert_eq!(row, [run_packed(x, &first, 1), run_packed(x, &second, 1)].concat());
+    }
+}

@@ -40,22 +40,6 @@ pub fn backward_gate(dgate: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
     });
 }
 
-/// Both gradients, of the packed layout of [`forward_packed`].
-pub fn backward_packed(dx: &mut [f32], dy: &[f32], x: &[f32], m: usize) {
-    if m == 0 {
-        return;
-    }
-    for_rows(dx, 2 * m, |start, dx| {
-        let rows = x[2 * m * start..].chunks_exact(2 * m).zip(dy[m * start..].chunks_exact(m));
-        for (dx, (x, dy)) in dx.chunks_exact_mut(2 * m).zip(rows) {
-            let (gate, up) = x.split_at(m);
-            let (dgate, dup) = dx.split_at_mut(m);
-            dispatch(BackwardUp { dup, dy, gate });
-            dispatch(BackwardGate { dgate, dy, gate, up });
-        }
-    });
-}
-
 struct Forward<'a> {
     y: &'a mut [f32],
     gate: &'a [f32],

@@ -33,23 +33,3 @@ pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     }
     Ok(y.put_tape(tape))
 }
-
-pub(crate) fn packed_on_cpu<T: Tape<f32, Cpu>>(x: Matrix<Cpu, T>) -> Result<Matrix<Cpu, T>, CpuError> {
-    timed!("swiglu");
-    let (x, mut tape) = x.try_contiguous()?.split_tape();
-    let (t, m) = (x.shape().0, x.shape().1 / 2);
-    require(x.shape().1 == 2 * m)?;
-    let mut y = buffer(t * m);
-    cpu::forward_packed(&mut y, view(&x)?, m);
-    let y = x.device().try_tensor_from_vec(y, (t, m))?;
-    if T::OWNS_TAPE {
-        let ghost = y.ghost();
-        tape.add_backward_op(move |grads| {
-            timed!("swiglu backward");
-            let dy = take(grads.get_or_alloc_mut(&ghost)?);
-            cpu::backward_packed(grads.get_or_alloc_mut(&x)?, &dy, view(&x)?, m);
-            Ok(())
-        });
-    }
-    Ok(y.put_tape(tape))
-}
