@@ -1,8 +1,12 @@
 //! Normalises bytes and cuts an image in patches, in the order the vision tower wants.
 
 use image::RgbImage;
+use rayon::prelude::*;
 
 use super::{Grid, ImageProcessor, Patches};
+
+/// Images of fewer values stay on the calling thread.
+const SERIAL: usize = 1 << 18;
 
 /// The value of each of 256 levels in each channel: `(level / 255 - mean) / std`, rounded where transformers (Pillow
 /// backend) rounds: the product `level · (1/255)` in f64 then to f32, the rest in f32.
@@ -25,24 +29,30 @@ pub(super) fn patchify(processor: &ImageProcessor, image: &RgbImage) -> Patches 
     let table = levels(processor);
     let (width, pixels) = (image.width() as usize, image.as_raw().as_slice());
     let grid = Grid { t: 1, h: image.height() as usize / p, w: width / p };
-    let mut values = Vec::with_capacity(grid.patches() * 3 * frames * p * p);
-    for block in 0..grid.h / m * (grid.w / m) {
+    let plane = p * p;
+    let fill = |block: usize, patches: &mut [f32]| {
         let (block_row, block_column) = (block / (grid.w / m), block % (grid.w / m));
-        for inner in 0..m * m {
+        for (inner, patch) in patches.chunks_exact_mut(3 * frames * plane).enumerate() {
             let top = (block_row * m + inner / m) * p;
             let left = (block_column * m + inner % m) * p;
-            for (channel, table) in table.iter().enumerate() {
-                let start = values.len();
-                for y in top..top + p {
-                    let row = &pixels[(y * width + left) * 3..(y * width + left + p) * 3];
-                    values.extend(row.chunks_exact(3).map(|pixel| table[pixel[channel] as usize]));
+            for (channel, (values, table)) in patch.chunks_exact_mut(frames * plane).zip(&table).enumerate() {
+                let (first, others) = values.split_at_mut(plane);
+                for (y, row) in first.chunks_exact_mut(p).enumerate() {
+                    let pixels = &pixels[((top + y) * width + left) * 3..][..p * 3];
+                    for (value, pixel) in row.iter_mut().zip(pixels.chunks_exact(3)) {
+                        *value = table[pixel[channel] as usize];
+                    }
                 }
-                let end = values.len();
-                for _ in 1..frames {
-                    values.extend_from_within(start..end);
-                }
+                others.chunks_exact_mut(plane).for_each(|frame| frame.copy_from_slice(first));
             }
         }
+    };
+    let block = m * m * 3 * frames * plane;
+    let mut values = vec![0.0; grid.patches() * 3 * frames * plane];
+    if values.len() < SERIAL {
+        values.chunks_exact_mut(block).enumerate().for_each(|(i, patches)| fill(i, patches));
+    } else {
+        values.par_chunks_exact_mut(block).enumerate().for_each(|(i, patches)| fill(i, patches));
     }
     Patches { grid, values }
 }

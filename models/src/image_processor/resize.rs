@@ -3,9 +3,10 @@
 //! Two passes, horizontal first, rounded to bytes in between; weights are fixed-point numbers of 22 bits. Pillow 13 may
 //! go vertical first, and SIMD libraries (`fast_image_resize`, Pillow-SIMD) use 16-bit weights: both differ by a few levels.
 //! Both passes run through one loop over 48 neighbouring bytes, which compilers vectorise: the horizontal pass
-//! transposes blocks of 16 rows first.
+//! transposes blocks of 16 rows first. Blocks of a large image go to several threads.
 
 use image::RgbImage;
+use rayon::prelude::*;
 
 /// Bytes that go through the inner loop together: 16 pixels of 3 channels.
 const LANES: usize = 48;
@@ -13,6 +14,8 @@ const LANES: usize = 48;
 const BLOCK: usize = LANES / 3;
 /// Bits behind the point of a weight: 32, less 8 of a byte, less 2 of headroom.
 const PRECISION: u32 = 22;
+/// Images of fewer bytes stay on the calling thread.
+const SERIAL: usize = 1 << 17;
 /// Radius of the cubic kernel, in source pixels at scale 1.
 const SUPPORT: f64 = 2.0;
 
@@ -98,43 +101,70 @@ fn to_fixed(weight: f64) -> i32 {
 fn horizontal(source: &[u8], in_w: usize, rows: usize, taps: &Taps) -> Vec<u8> {
     let out_w = taps.windows.len();
     let mut out = vec![0; out_w * 3 * rows];
-    let mut columns = vec![0u8; in_w * LANES];
-    let mut resized = vec![0u8; out_w * LANES];
-    for (input, output) in source.chunks(BLOCK * in_w * 3).zip(out.chunks_mut(BLOCK * out_w * 3)) {
+    let buffers = || (vec![0u8; in_w * LANES], vec![0u8; out_w * LANES]);
+    let block = |(columns, resized): &mut (Vec<u8>, Vec<u8>), (input, output): (&[u8], &mut [u8])| {
         for (row, pixels) in input.chunks_exact(in_w * 3).enumerate() {
             for (column, pixel) in columns.chunks_exact_mut(LANES).zip(pixels.chunks_exact(3)) {
                 column[row * 3..row * 3 + 3].copy_from_slice(pixel);
             }
         }
-        pass(&columns, LANES, taps, &mut resized);
+        outputs(columns, LANES, taps, 0, resized);
         for (row, pixels) in output.chunks_exact_mut(out_w * 3).enumerate() {
             for (column, pixel) in resized.chunks_exact(LANES).zip(pixels.chunks_exact_mut(3)) {
                 pixel.copy_from_slice(&column[row * 3..row * 3 + 3]);
             }
         }
+    };
+    if source.len() < SERIAL {
+        let (mut buffers, blocks) = (buffers(), source.chunks(BLOCK * in_w * 3));
+        blocks.zip(out.chunks_mut(BLOCK * out_w * 3)).for_each(|pair| block(&mut buffers, pair));
+    } else {
+        let blocks = source.par_chunks(BLOCK * in_w * 3).zip(out.par_chunks_mut(BLOCK * out_w * 3));
+        blocks.with_min_len(4).for_each_init(buffers, block);
     }
     out
 }
 
 /// Weighted sums of whole rows of `row` bytes: `[inputs, row]` to `[outputs, row]`.
 fn pass(source: &[u8], row: usize, taps: &Taps, out: &mut [u8]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, the only requirement of a safe function compiled for it.
-        return unsafe { pass_avx2(source, row, taps, out) };
+    if out.len() < SERIAL {
+        return outputs(source, row, taps, 0, out);
     }
-    pass_any(source, row, taps, out);
+    let chunks = out.par_chunks_mut(BLOCK * row).enumerate();
+    chunks.for_each(|(chunk, out)| outputs(source, row, taps, chunk * BLOCK, out));
+}
+
+/// [`pass`] for the outputs from `start` on that `out` has room for.
+fn outputs(source: &[u8], row: usize, taps: &Taps, start: usize, out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has the features, the only requirement of a safe function compiled for them.
+            return unsafe { outputs_avx512(source, row, taps, start, out) };
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { outputs_avx2(source, row, taps, start, out) };
+        }
+    }
+    outputs_any(source, row, taps, start, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn outputs_avx512(source: &[u8], row: usize, taps: &Taps, start: usize, out: &mut [u8]) {
+    outputs_any(source, row, taps, start, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn pass_avx2(source: &[u8], row: usize, taps: &Taps, out: &mut [u8]) {
-    pass_any(source, row, taps, out);
+fn outputs_avx2(source: &[u8], row: usize, taps: &Taps, start: usize, out: &mut [u8]) {
+    outputs_any(source, row, taps, start, out);
 }
 
 #[inline(always)]
-fn pass_any(source: &[u8], row: usize, taps: &Taps, out: &mut [u8]) {
-    for (position, out) in out.chunks_exact_mut(row).enumerate() {
+fn outputs_any(source: &[u8], row: usize, taps: &Taps, start: usize, out: &mut [u8]) {
+    for (position, out) in out.chunks_exact_mut(row).enumerate().map(|(i, out)| (start + i, out)) {
         let (first, len) = taps.windows[position];
         let weights = &taps.weights[position * taps.stride..][..len];
         let window = &source[first * row..(first + len) * row];
