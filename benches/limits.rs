@@ -6,7 +6,7 @@
 
 mod workload;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
@@ -14,9 +14,9 @@ use imagent::models::ops::gemm::{Mat, MatMut, matmul};
 use rayon::prelude::*;
 use serde_json::json;
 use workload::stages::{Stage, intake, model};
-use workload::{Sizes, peak_memory};
+use workload::{Sizes, best, peak_memory};
 
-/// Each figure is the best of as many runs as fit into this time, and of three at least.
+/// How long each figure is measured.
 const BUDGET: Duration = Duration::from_millis(1500);
 
 #[derive(Parser)]
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     let stages = intake().into_iter().chain(model(&sizes)?).filter(|stage| stage.name.contains(&args.filter));
     say(format!("{:<36} {:>10} {:>12} {:>9} {:>9} {:>7}", "stage", "ms", "rate", "GFLOP", "GFLOP/s", "limit"));
     for Stage { name, unit, count, flops, bytes, mut run } in stages {
-        let seconds = best(&mut run);
+        let seconds = best(&mut run, BUDGET);
         let (ms, rate) = (seconds * 1e3, count as f64 / seconds);
         let limit = (flops / peak).max(bytes / cache.max(memory)) / seconds;
         if args.json {
@@ -72,26 +72,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Seconds of the fastest run.
-fn best(run: &mut dyn FnMut()) -> f64 {
-    run();
-    let (start, mut least, mut runs) = (Instant::now(), f64::MAX, 0);
-    while runs < 3 || start.elapsed() < BUDGET {
-        let once = Instant::now();
-        run();
-        least = least.min(once.elapsed().as_secs_f64());
-        runs += 1;
-    }
-    least
-}
-
 /// Floating-point operations a second of `y[rows, columns] = x[rows, inner] wᵀ`, of `dx = dy w` and of `dw = dyᵀ x`.
 fn products(rows: usize, inner: usize, columns: usize) -> [f64; 3] {
     let (x, w, y) = (vec![0.5; rows * inner], vec![0.25; inner * columns], vec![0.125; rows * columns]);
     let [mx, mw, my] = [Mat::new(&x, rows, inner), Mat::new(&w, columns, inner), Mat::new(&y, rows, columns)];
     let time = |rows: usize, columns: usize, a: Mat<'_>, b: Mat<'_>| {
         let mut out = vec![0.0; rows * columns];
-        best(&mut || matmul(MatMut::new(&mut out, rows, columns), a, b, false))
+        best(&mut || matmul(MatMut::new(&mut out, rows, columns), a, b, false), BUDGET)
     };
     [time(rows, columns, mx, mw.t()), time(rows, inner, my, mw), time(columns, inner, my.t(), mx)]
         .map(|seconds| 2.0 * (rows * inner * columns) as f64 / seconds)
@@ -100,13 +87,13 @@ fn products(rows: usize, inner: usize, columns: usize) -> [f64; 3] {
 /// Bytes a second of reading `count` numbers on all threads.
 fn reading(count: usize) -> f64 {
     let values = vec![1.0_f32; count];
-    let seconds = best(&mut || {
+    let mut read = || {
         let sum = |chunk: &[f32]| {
             let mut lanes = [0.0_f32; 64];
             chunk.chunks_exact(64).for_each(|part| lanes.iter_mut().zip(part).for_each(|(lane, x)| *lane += x));
             lanes.iter().sum::<f32>()
         };
         std::hint::black_box(values.par_chunks(1 << 16).map(sum).sum::<f32>());
-    });
-    4.0 * count as f64 / seconds
+    };
+    4.0 * count as f64 / best(&mut read, BUDGET)
 }

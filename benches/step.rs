@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     let Args { prompts, group, images, new, width, layers, .. } = args;
     let sizes = Sizes { prompts, group, images, new, width, layers };
     let policy = sizes.policy()?;
-    let parameters: usize = policy.model.weights.entries().iter().map(|entry| entry.len()).sum();
+    let parameters = sizes.parameters()?;
     let samples = sizes.samples(&policy, prompts * (args.steps + 1))?;
     if let Some(dir) = args.write {
         sizes.write_model(&dir.join("model"))?;

@@ -79,7 +79,7 @@ pub(crate) fn model(sizes: &Sizes) -> Result<Vec<Stage>> {
         &cost,
     )?);
     stages.push(update(sizes, &rows, &cost)?);
-    stages.push(step(sizes, &cost)?);
+    stages.push(step(sizes)?);
     Ok(stages)
 }
 
@@ -253,8 +253,10 @@ fn update(sizes: &Sizes, rows: &Rows, cost: &Cost) -> Result<Stage> {
     })
 }
 
-fn step(sizes: &Sizes, cost: &Cost) -> Result<Stage> {
+/// A whole step.
+pub(crate) fn step(sizes: &Sizes) -> Result<Stage> {
     let policy = sizes.policy()?;
+    let cost = Cost::new(&policy.model.config);
     let samples = sizes.samples(&policy, sizes.prompts)?;
     let rows = sizes.prompts * sizes.group;
     let prompt_len = TEXT_TOKENS + samples.first().map_or(0, |sample| sample.images.len() * 16);
