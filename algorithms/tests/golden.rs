@@ -62,6 +62,7 @@ impl Golden {
             entropies: vec![0.0; loss_mask.len()],
             groups: self.tensor(&format!("{set}/in/group")).iter().map(|&group| group as usize).collect(),
             advantages: vec![0.0; rows],
+            token_advantages: None,
             loss_mask,
         };
         if case["inputs"].get("advantages").is_some() {

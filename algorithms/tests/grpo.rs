@@ -38,6 +38,7 @@ fn optimizers() -> impl Strategy<Value = Grpo> {
     let aggregation = prop_oneof![
         Just(Aggregation::TokenMean),
         Just(Aggregation::SeqMeanTokenMean),
+        Just(Aggregation::AllSeqMeanTokenMean),
         Just(Aggregation::SeqMeanTokenSum),
         Just(Aggregation::Constant { length: 7.0 }),
     ];
@@ -113,6 +114,7 @@ proptest! {
                 entropies: vec![0.5],
                 loss_mask: vec![1.0],
                 advantages: vec![advantage],
+                token_advantages: None,
                 groups: vec![0],
             };
             let loss = grpo.loss(&batch);
@@ -172,7 +174,7 @@ fn mass(grpo: &Grpo, batch: &TokenBatch) -> f64 {
         Aggregation::SeqMeanTokenMean | Aggregation::SeqMeanTokenSum => {
             (0..batch.rows()).filter(|&row| row_mass(row) > 0.0).count() as f64
         }
-        Aggregation::Constant { .. } => batch.rows() as f64,
+        Aggregation::Constant { .. } | Aggregation::AllSeqMeanTokenMean => batch.rows() as f64,
     }
 }
 
@@ -184,8 +186,9 @@ fn slice(batch: &TokenBatch, rows: std::ops::Range<usize>) -> TokenBatch {
         old_logprobs: batch.old_logprobs[tokens.clone()].to_vec(),
         ref_logprobs: batch.ref_logprobs.as_ref().map(|all| all[tokens.clone()].to_vec()),
         entropies: batch.entropies[tokens.clone()].to_vec(),
-        loss_mask: batch.loss_mask[tokens].to_vec(),
+        loss_mask: batch.loss_mask[tokens.clone()].to_vec(),
         advantages: batch.advantages[rows.clone()].to_vec(),
+        token_advantages: batch.token_advantages.as_ref().map(|all| all[tokens.clone()].to_vec()),
         groups: batch.groups[rows].to_vec(),
     }
 }
@@ -211,6 +214,7 @@ fn an_empty_or_wholly_masked_batch_is_zero() {
         entropies: vec![0.5; 2],
         loss_mask: vec![0.0; 2],
         advantages: vec![1.0],
+        token_advantages: None,
         groups: vec![0],
         ref_logprobs: None,
     };
