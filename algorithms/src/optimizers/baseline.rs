@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// | `mean` | `R_i − mean(R)` | GRPO |
 /// | `leave_one_out` | `R_i −` mean of the others `= (n R_i − Σ R) / (n − 1)` | RLOO (Ahmadian et al., arXiv 2402.14740) |
 /// | `length_weighted` | `R_i − Σ l R / Σ l`, `l` the sum of a trajectory's loss weights | OPO (Hao et al., arXiv 2505.23585) |
-/// | `second_best` | the best has `R_i −` the second best, all others 0 | pass@k training (Walder and Karkhanis, arXiv 2505.15201), k = n |
+/// | `second_best` | the best has `R_i −` the second best, all others 0 | pass@k training (Tang et al., arXiv 2503.19595), k = n |
 /// | `none` | `R_i` | REINFORCE |
 ///
 /// A trajectory outside the baseline is measured against all in it.

@@ -13,7 +13,8 @@ preset! {
     /// ```
     /// assert_eq!(imagent_algorithms::Cispo::default().0.clip_high, 4.0);
     /// ```
-    Cispo, "cispo",
+    #[typetag::serde(name = "cispo")]
+    Cispo,
     Grpo {
         surrogate: Surrogate::Weighted,
         clip_low: 1.0,

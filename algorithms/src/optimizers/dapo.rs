@@ -13,7 +13,8 @@ preset! {
     /// ```
     /// assert_eq!(imagent_algorithms::Dapo::default().0.clip_high, 0.28);
     /// ```
-    Dapo, "dapo",
+    #[typetag::serde(name = "dapo")]
+    Dapo,
     Grpo {
         clip_high: 0.28,
         aggregation: Aggregation::TokenMean,

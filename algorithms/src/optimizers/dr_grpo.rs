@@ -15,7 +15,8 @@ preset! {
     /// use imagent_core::PolicyOptimizer;
     /// assert_eq!(DrGrpo::default().advantages_of(&[1.0, 0.0, 1.0, 0.0], &[true; 4]), [0.5, -0.5, 0.5, -0.5]);
     /// ```
-    DrGrpo, "dr_grpo",
+    #[typetag::serde(name = "dr_grpo")]
+    DrGrpo,
     Grpo {
         normalize_std: false,
         aggregation: Aggregation::Constant { length: 1024.0 },

@@ -13,7 +13,8 @@ preset! {
     /// ```
     /// assert_eq!(imagent_algorithms::Gspo::default().0.clip_low, 3e-4);
     /// ```
-    Gspo, "gspo",
+    #[typetag::serde(name = "gspo")]
+    Gspo,
     Grpo {
         surrogate: Surrogate::Sequence,
         clip_low: 3e-4,

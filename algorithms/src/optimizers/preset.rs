@@ -2,8 +2,8 @@
 
 /// Declares a newtype of [`Grpo`](super::Grpo): what it defaults to, and the traits, which go through to the inner one.
 macro_rules! preset {
-    ($(#[$doc:meta])* $name:ident, $tag:literal, $defaults:expr) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* #[typetag::serde(name = $tag:literal)] $name:ident, $defaults:expr) => {
+        $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize)]
         #[serde(transparent)]
         pub struct $name(pub $crate::Grpo);

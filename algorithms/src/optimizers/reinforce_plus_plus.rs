@@ -24,7 +24,8 @@ preset! {
     /// let rows = ReinforcePlusPlus::default().batch_advantages(&outcomes).unwrap_or_default().rows;
     /// assert!((rows[0] - 0.75f32.sqrt()).abs() < 1e-6 && rows[1] == -rows[0]);
     /// ```
-    ReinforcePlusPlus, "reinforce_plus_plus",
+    #[typetag::serde(name = "reinforce_plus_plus")]
+    ReinforcePlusPlus,
     Grpo {
         baseline: Baseline::None,
         normalize_std: false,

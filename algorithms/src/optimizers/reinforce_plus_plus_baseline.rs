@@ -12,7 +12,8 @@ preset! {
     /// ```
     /// assert!(!imagent_algorithms::ReinforcePlusPlusBaseline::default().0.normalize_std);
     /// ```
-    ReinforcePlusPlusBaseline, "reinforce_plus_plus_baseline",
+    #[typetag::serde(name = "reinforce_plus_plus_baseline")]
+    ReinforcePlusPlusBaseline,
     Grpo {
         lone: Lone::Reward,
         normalize_std: false,

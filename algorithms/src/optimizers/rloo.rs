@@ -16,7 +16,8 @@ preset! {
     /// use imagent_core::PolicyOptimizer;
     /// assert_eq!(Rloo::default().advantages_of(&[1.0, 0.0, 0.5], &[true; 3]), [0.75, -0.75, 0.0]);
     /// ```
-    Rloo, "rloo",
+    #[typetag::serde(name = "rloo")]
+    Rloo,
     Grpo {
         baseline: Baseline::LeaveOneOut,
         normalize_std: false,
