@@ -98,7 +98,8 @@ impl Worth {
             _ => return Err(file.refuse("expected one of the tensors `rewards` and `advantages`")),
         };
         let by_token = tensor.shape.len() == 2;
-        check(file, name, &tensor.shape, if by_token { &[rows, columns][..] } else { &[rows][..] })?;
+        let expected = [rows, columns];
+        check(file, name, &tensor.shape, &expected[..if by_token { 2 } else { 1 }])?;
         Ok(match (name, by_token) {
             ("rewards", false) => Self::Rewards(tensor.values),
             ("rewards", true) => Self::TokenRewards(tensor.values),
