@@ -4,6 +4,7 @@ use imagent_core::{Limits, PromptStyle, RolloutRequest, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{TrainError, require};
+use crate::overlong::Overlong;
 
 /// How long, how many and how far.
 ///
@@ -26,9 +27,18 @@ pub struct TrainSettings {
     pub minibatches: usize,
     /// Passes over a step's groups. Default 1.
     pub epochs: usize,
-    /// Leaves groups of equal rewards out of the updates (DAPO's dynamic sampling without its refill). They have no
-    /// advantage, so this matters where they count in a mean over tokens, or have a KL term. Default false.
+    /// Leaves groups of equal rewards out of the updates (DAPO's dynamic sampling). They have no advantage, so this
+    /// matters where they count in a mean over tokens or over the step, or have a KL term. Default false.
     pub drop_flat_groups: bool,
+    /// Most times that a step draws further samples, as many as groups were dropped, so that its updates have
+    /// `prompts_per_step` groups. Default 0: dropped groups are not replaced.
+    pub refill_rounds: usize,
+    /// Largest factor by which a token's policy loss is corrected for a difference between sampling and scoring; at least 1, or 0
+    /// (default) for no correction. See [`crate::train()`].
+    pub importance_cap: f32,
+    /// Takes something off the reward of long answers. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlong: Option<Overlong>,
     /// Seed of everything that is drawn in the run. Default 0.
     pub seed: u64,
     /// How tokens are drawn; the temperature is also that of the trained distribution.
@@ -48,6 +58,9 @@ impl Default for TrainSettings {
             minibatches: 1,
             epochs: 1,
             drop_flat_groups: false,
+            refill_rounds: 0,
+            importance_cap: 0.0,
+            overlong: None,
             seed: 0,
             sampling: Sampling::default(),
             limits: Limits::default(),
@@ -72,6 +85,11 @@ impl TrainSettings {
             ("limits.max_tokens", self.limits.max_tokens),
         ];
         counts.into_iter().try_for_each(|(key, count)| require(count >= 1, key, "at least 1", count))?;
+        let refills = self.drop_flat_groups || self.refill_rounds == 0;
+        require(refills, "refill_rounds", "0 without `drop_flat_groups`", self.refill_rounds)?;
+        let cap = self.importance_cap;
+        require(cap == 0.0 || (cap.is_finite() && cap >= 1.0), "importance_cap", "0 or at least 1", cap)?;
+        self.overlong.as_ref().map_or(Ok(()), Overlong::validate)?;
         let Sampling { temperature, top_p, min_p, .. } = self.sampling;
         let drawn = temperature.is_finite() && temperature > 0.0;
         require(drawn, "sampling.temperature", "above 0 in training, where a group needs variety", temperature)?;

@@ -14,6 +14,7 @@ use imagent_core::{
 
 use crate::error::TrainError;
 use crate::metrics::rollout_metrics;
+use crate::refill::Refill;
 use crate::sampler::SampleCursor;
 use crate::settings::TrainSettings;
 use crate::update::{minibatches, prepare, update_all};
@@ -62,10 +63,14 @@ where
 /// Returns the number of steps done in the whole run, those before `first_step` included: the `first_step` of whoever
 /// goes on. A step is a function of the seed, its number and the policy, so a resumed run gives the same reports.
 ///
-/// Of each step: samples by [`SampleCursor`]; `group_size` rollouts each; rewards; advantages and masks; the
-/// log-probabilities that the loss needs; then for each of `epochs` passes, the groups in a seeded order cut into
-/// `minibatches` parts, one update each. Flat groups are left out of the updates where the settings say so; a part
-/// without weight or without gradient is skipped and counted as `update/skipped`.
+/// Of each step: samples by [`SampleCursor`]; `group_size` rollouts each; rewards, less what [`crate::Overlong`] takes; advantages
+/// and masks; the log-probabilities that the loss needs; then for each of `epochs` passes, the groups in a seeded order
+/// cut into `minibatches` parts, one update each. Flat groups are left out of the updates where the settings say so, and
+/// replaced by groups of further samples, drawn by seed and step, for up to `refill_rounds` rounds; figures and the observer
+/// have all of them. A part without weight or without gradient is skipped and counted as `update/skipped`.
+///
+/// With an `importance_cap`, the policy scores the sampled tokens before the first update. Ratios are against these scores,
+/// and a token's policy loss has the factor `min(exp(scored − sampled), importance_cap)`.
 ///
 /// # Errors
 /// A setting out of range, a sample that cannot be read, a failing model or observer.
@@ -94,21 +99,28 @@ where
         let failed = |stage| move |source| TrainError::Policy { step, stage, source };
         let mut watch = Stopwatch::start();
 
-        let mut rollouts = Vec::new();
-        for draw in cursor.draws(step) {
-            let samples = read(source, &draw.positions)?;
-            let request = settings.request(draw.round);
-            rollouts.extend(roll(policy, toolbox, samples, &request).map_err(failed("rollout"))?);
-        }
-        watch.lap("rollout");
+        let mut groups = Vec::new();
+        let mut draws = cursor.draws(step);
+        let mut refill = Refill::new(&cursor, step, settings);
+        while !draws.is_empty() {
+            let mut rollouts = Vec::new();
+            for draw in draws {
+                let samples = read(source, &draw.positions)?;
+                let request = settings.request(draw.round);
+                rollouts.extend(roll(policy, toolbox, samples, &request).map_err(failed("rollout"))?);
+            }
+            watch.lap("rollout");
 
-        let groups = grade(rollouts, reward);
+            groups.extend(shape(grade(rollouts, reward), settings));
+            draws = refill.next(&groups).into_iter().collect();
+            watch.lap("reward");
+        }
         let mut metrics = rollout_metrics(&groups);
-        watch.lap("reward");
+        metrics.extend(refill.metrics());
 
         let kept: Vec<bool> = groups.iter().map(|group| !(settings.drop_flat_groups && group.is_flat())).collect();
         let mut batch = TrainBatch::new(groups, optimizer, masks);
-        prepare(policy, optimizer, &mut batch, settings).map_err(failed("score"))?;
+        metrics.extend(prepare(policy, optimizer, &mut batch, &kept, settings).map_err(failed("score"))?);
         watch.lap("score");
 
         let parts = minibatches(&batch, &kept, settings, step);
@@ -181,6 +193,13 @@ fn grade<R: Reward + ?Sized>(rollouts: Rollouts, reward: &R) -> Vec<Group> {
     rollouts.into_iter().map(|(sample, trajectories)| Group::grade(sample, trajectories, reward)).collect()
 }
 
+fn shape(mut groups: Vec<Group>, settings: &TrainSettings) -> Vec<Group> {
+    if let Some(overlong) = &settings.overlong {
+        groups.iter_mut().for_each(|group| overlong.apply(group));
+    }
+    groups
+}
+
 /// Wall time by stage.
 struct Stopwatch {
     since: Instant,
@@ -193,7 +212,7 @@ impl Stopwatch {
     }
 
     fn lap(&mut self, stage: &'static str) {
-        self.laps.insert(stage, self.since.elapsed().as_secs_f64());
+        *self.laps.entry(stage).or_default() += self.since.elapsed().as_secs_f64();
         self.since = Instant::now();
     }
 }

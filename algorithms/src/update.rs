@@ -7,6 +7,7 @@ use imagent_core::{
 };
 use rand::seq::SliceRandom;
 
+use crate::correction::correct;
 use crate::settings::TrainSettings;
 
 /// Rows of the updates of a step, as indices into its batch.
@@ -41,33 +42,44 @@ fn is_live(row: &TrainRow) -> bool {
     row.loss_mask.iter().any(|&weight| weight != 0.0)
 }
 
-/// Fills in the log-probabilities that the losses of this step need and the rollout did not give.
+/// Fills in what the losses of this step need and the rollout did not give, for rows of the groups that are `kept`; returns
+/// figures of it.
 ///
+/// * With an importance cap, the scores of the policy that is trained, and the corrections that follow from them.
 /// * The reference's, where the optimiser asks for them.
 /// * The behaviour policy's, of rows with tokens that were not sampled (observations that a mask gives weight), where
-///   more than one update follows. With a single one the row is on policy, and the update's own scores are the same.
+///   more than one update follows or the advantages need them. Else the row is on policy, and the update's own scores are the same.
+/// * With all of these, the advantages of the step as a whole.
 pub(crate) fn prepare<P, O>(
     policy: &P,
     optimizer: &O,
     batch: &mut TrainBatch,
+    kept: &[bool],
     settings: &TrainSettings,
-) -> Result<(), PolicyError>
+) -> Result<BTreeMap<String, f64>, PolicyError>
 where
     P: Policy + ?Sized,
     O: PolicyOptimizer + ?Sized,
 {
     let temperature = settings.sampling.temperature;
-    if settings.updates_per_step() > 1 {
-        let missing = score(policy, &batch.rows, temperature, Weights::Current, |row| row.old_logprobs.is_none())?;
+    let mut metrics = BTreeMap::new();
+    if settings.importance_cap > 0.0 {
+        let scored = score(policy, &batch.rows, temperature, Weights::Current, |row| kept[row.group])?;
+        metrics = correct(batch, scored, settings.importance_cap);
+    }
+    if settings.updates_per_step() > 1 || optimizer.needs_behavior() {
+        let wanted = |row: &TrainRow| kept[row.group] && row.old_logprobs.is_none();
+        let missing = score(policy, &batch.rows, temperature, Weights::Current, wanted)?;
         missing.into_iter().for_each(|(row, values)| batch.rows[row].old_logprobs = Some(values));
     }
     if optimizer.needs_reference() {
         // A row without weight takes part in no loss: any number does.
         batch.rows.iter_mut().for_each(|row| row.ref_logprobs = Some(vec![0.0; row.positions.len()]));
-        let scored = score(policy, &batch.rows, temperature, Weights::Reference, |_| true)?;
+        let scored = score(policy, &batch.rows, temperature, Weights::Reference, |row| kept[row.group])?;
         scored.into_iter().for_each(|(row, values)| batch.rows[row].ref_logprobs = Some(values));
     }
-    Ok(())
+    batch.settle(optimizer, |group| kept[group]);
+    Ok(metrics)
 }
 
 /// Log-probabilities of the live rows that are `wanted`, by row.

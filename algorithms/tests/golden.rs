@@ -2,98 +2,12 @@
 //! are made by `rl/make_rl_golden.py` (see its first lines); the bound is 2e-5 relative + 2e-6 absolute.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
+mod oracle;
 
 use imagent_algorithms::{Aggregation, Grpo};
 use imagent_core::{PolicyOptimizer, TokenBatch, TokenLoss};
-use safetensors::{Dtype, SafeTensors};
+use oracle::{Golden, assert_all_close, assert_close, check_loss, number};
 use serde_json::Value;
-
-struct Golden {
-    bytes: Vec<u8>,
-    cases: Vec<Value>,
-}
-
-impl Golden {
-    fn open() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rl");
-        let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
-        let bytes = std::fs::read(folder.join("rl_golden.safetensors")).unwrap();
-        Self { bytes, cases: manifest["cases"].as_array().unwrap().clone() }
-    }
-
-    fn tensor(&self, name: &str) -> Vec<f32> {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        let view = file.tensor(name).unwrap_or_else(|_| panic!("no tensor {name}"));
-        match view.dtype() {
-            Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-            Dtype::I64 => {
-                view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-            }
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    fn input(&self, case: &Value, name: &str) -> Vec<f32> {
-        let listed = case["inputs"].get(name).and_then(Value::as_str);
-        let set = case["set"].as_str().unwrap();
-        match listed {
-            Some(full) if full.contains('/') => self.tensor(full),
-            Some(short) => self.tensor(&format!("{set}/in/{short}")),
-            None => self.tensor(&format!("{set}/in/{name}")),
-        }
-    }
-
-    fn output(&self, case: &Value, name: &str) -> Vec<f32> {
-        self.tensor(case["outputs"][name].as_str().unwrap())
-    }
-
-    /// All rows with all their tokens; masked ones have weight 0.
-    fn batch(&self, case: &Value) -> TokenBatch {
-        let loss_mask = self.input(case, "response_mask");
-        let set = case["set"].as_str().unwrap();
-        let rows = self.tensor(&format!("{set}/in/group")).len();
-        let width = loss_mask.len() / rows;
-        let mut tokens = TokenBatch {
-            offsets: (0..=rows).map(|row| row * width).collect(),
-            logprobs: self.input(case, "new_logprobs"),
-            old_logprobs: self.input(case, "old_logprobs"),
-            ref_logprobs: None,
-            entropies: vec![0.0; loss_mask.len()],
-            groups: self.tensor(&format!("{set}/in/group")).iter().map(|&group| group as usize).collect(),
-            advantages: vec![0.0; rows],
-            loss_mask,
-        };
-        if case["inputs"].get("advantages").is_some() {
-            let given = self.input(case, "advantages");
-            tokens.advantages = if given.len() == rows {
-                given
-            } else {
-                let counted = |row| tokens.row(row).find(|&i| tokens.loss_mask[i] > 0.0);
-                (0..rows).map(|row| counted(row).map_or(0.0, |i| given[i])).collect()
-            };
-        }
-        tokens
-    }
-}
-
-#[track_caller]
-fn assert_close(name: &str, got: f64, want: f32) {
-    let want = f64::from(want);
-    let bound = 2e-5 * want.abs() + 2e-6;
-    assert!((got - want).abs() <= bound, "{name}: got {got}, want {want}");
-}
-
-fn assert_all_close(name: &str, got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len(), "{name}");
-    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        assert_close(&format!("{name}[{i}]"), f64::from(got), want);
-    }
-}
-
-fn number(case: &Value, key: &str) -> Option<f32> {
-    case["hyper"].get(key).and_then(Value::as_f64).map(|value| value as f32)
-}
 
 /// verl's settings as ours; `None` where GRPO does not offer them.
 fn verl(case: &Value, rows: usize, width: usize) -> Option<Grpo> {
@@ -140,14 +54,6 @@ fn trl(case: &Value) -> Option<Grpo> {
         kl_clamp: None,
         ..Grpo::default()
     })
-}
-
-fn check_loss(name: &str, loss: &TokenLoss, tokens: &TokenBatch, want: f32, gradient: &[f32]) {
-    assert_close(&format!("{name}/loss"), loss.value, want);
-    assert_all_close(&format!("{name}/grad"), &loss.d_logprobs, gradient);
-    for (slope, weight) in loss.d_logprobs.iter().zip(&tokens.loss_mask) {
-        assert!(*weight > 0.0 || slope.to_bits() == 0, "{name}: masked gradient {slope}");
-    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! GRPO's properties: finite differences, sums, masks, extremes, splits, ranges.
+//! Properties of GRPO with every piece that it can be made of: finite differences, sums, masks, extremes, splits, ranges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use imagent_algorithms::{Aggregation, Grpo};
+use imagent_algorithms::{Aggregation, Grpo, KlEstimator, KlIn, Surrogate};
 use imagent_core::{PolicyOptimizer, TokenBatch, TokenLoss};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -34,39 +34,69 @@ fn batches() -> impl Strategy<Value = TokenBatch> {
     })
 }
 
+const SURROGATES: [Surrogate; 5] =
+    [Surrogate::Clipped, Surrogate::Sequence, Surrogate::Geometric, Surrogate::Weighted, Surrogate::Reinforce];
+const ESTIMATORS: [KlEstimator; 4] = [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3, KlEstimator::Abs];
+
 fn optimizers() -> impl Strategy<Value = Grpo> {
     let aggregation = prop_oneof![
         Just(Aggregation::TokenMean),
         Just(Aggregation::SeqMeanTokenMean),
+        Just(Aggregation::AllSeqMeanTokenMean),
         Just(Aggregation::SeqMeanTokenSum),
         Just(Aggregation::Constant { length: 7.0 }),
     ];
-    (aggregation, prop::option::of(1.3f32..2.0), 0.0f32..0.5, 0.0f32..0.5).prop_map(
-        |(aggregation, dual_clip, kl_coef, entropy_coef)| Grpo {
+    let pieces = (prop::sample::select(&SURROGATES[..]), prop::sample::select(&ESTIMATORS[..]), any::<bool>());
+    (aggregation, prop::option::of(1.3f32..2.0), 0.0f32..0.5, 0.0f32..0.5, pieces).prop_map(
+        |(aggregation, dual_clip, kl_coef, entropy_coef, (surrogate, kl_estimator, in_reward))| Grpo {
             aggregation,
-            dual_clip,
+            dual_clip: dual_clip.filter(|_| matches!(surrogate, Surrogate::Clipped | Surrogate::Sequence)),
             kl_coef,
+            kl_in: if in_reward { KlIn::Reward } else { KlIn::Loss },
+            kl_estimator,
             entropy_coef,
+            surrogate,
             clip_high: 0.28,
             ..Grpo::default()
         },
     )
 }
 
-/// Whether the ratio is far enough from every bound that a step does not cross one.
-fn is_smooth(grpo: &Grpo, batch: &TokenBatch, i: usize) -> bool {
-    let ratio = (batch.logprobs[i] - batch.old_logprobs[i]).exp();
-    let bounds = [1.0 - grpo.clip_low, 1.0 + grpo.clip_high, grpo.dual_clip.unwrap_or(100.0)];
-    bounds.iter().all(|bound| (ratio - bound).abs() > 4.0 * STEP * ratio)
+/// Whether what is clipped is far enough from every bound that a step does not cross one.
+fn is_smooth(grpo: &Grpo, batch: &TokenBatch, row: usize, i: usize) -> bool {
+    let log_ratio = |i: usize| batch.logprobs[i] - batch.old_logprobs[i];
+    let far = |value: f32, bounds: &[f32]| bounds.iter().all(|bound| (value - bound).abs() > 4.0 * STEP * value.abs());
+    let ratios = [1.0 - grpo.clip_low, 1.0 + grpo.clip_high, grpo.dual_clip.unwrap_or(100.0)];
+    match grpo.surrogate {
+        Surrogate::Clipped => far(log_ratio(i).exp(), &ratios),
+        Surrogate::Sequence => {
+            let counted: Vec<usize> = batch.row(row).filter(|&i| batch.loss_mask[i] != 0.0).collect();
+            let mean = counted.iter().map(|&i| log_ratio(i)).sum::<f32>() / counted.len().max(1) as f32;
+            far(mean.exp(), &ratios)
+        }
+        Surrogate::Geometric => far(log_ratio(i), &[-grpo.clip_low, grpo.clip_high]),
+        Surrogate::Weighted | Surrogate::Reinforce => true,
+    }
 }
 
-fn difference(grpo: &Grpo, batch: &TokenBatch, i: usize, pick: fn(&mut TokenBatch) -> &mut Vec<f32>) -> f64 {
+fn difference(grpo: &Grpo, batch: &TokenBatch, move_by: impl Fn(&mut TokenBatch, f32)) -> f64 {
     let at = |shift: f32| {
         let mut moved = batch.clone();
-        pick(&mut moved)[i] += shift;
+        move_by(&mut moved, shift);
         grpo.loss(&moved).value
     };
     (at(STEP) - at(-STEP)) / (2.0 * f64::from(STEP))
+}
+
+/// d loss / d log-probability of token `i`. The weight of a weighted log-probability is held fixed: the ratio's other side moves
+/// along.
+fn slope(grpo: &Grpo, batch: &TokenBatch, i: usize) -> f64 {
+    difference(grpo, batch, |moved, shift| {
+        moved.logprobs[i] += shift;
+        if grpo.surrogate == Surrogate::Weighted {
+            moved.old_logprobs[i] += shift;
+        }
+    })
 }
 
 proptest! {
@@ -75,14 +105,48 @@ proptest! {
     #[test]
     fn derivatives_are_those_of_the_loss(batch in batches(), grpo in optimizers()) {
         let loss = grpo.loss(&batch);
-        for i in 0..batch.len() {
-            if is_smooth(&grpo, &batch, i) {
-                let slope = difference(&grpo, &batch, i, |batch| &mut batch.logprobs);
+        for (row, i) in (0..batch.rows()).flat_map(|row| batch.row(row).map(move |i| (row, i))) {
+            if is_smooth(&grpo, &batch, row, i) {
+                let slope = slope(&grpo, &batch, i);
                 let got = f64::from(loss.d_logprobs[i]);
                 prop_assert!((slope - got).abs() <= 1e-5 * (1.0 + slope.abs()), "token {}: {} vs {}", i, got, slope);
             }
-            let slope = difference(&grpo, &batch, i, |batch| &mut batch.entropies);
+            let slope = difference(&grpo, &batch, |moved, shift| moved.entropies[i] += shift);
             prop_assert!((slope - f64::from(loss.d_entropies[i])).abs() <= 1e-6);
+        }
+    }
+
+    /// A factor on a token's advantage is one on its surrogate: what corrects for sampling goes through any of them.
+    #[test]
+    fn corrections_scale_the_surrogate_and_nothing_else(batch in batches(), grpo in optimizers(), factor in 0.1f32..3.0) {
+        let corrected = TokenBatch {
+            token_advantages: Some((0..batch.rows()).flat_map(|row| batch.row(row).map(move |_| row))
+                .map(|row| batch.advantages[row] * factor).collect()),
+            ..batch.clone()
+        };
+        let bare = Grpo { kl_coef: 0.0, entropy_coef: 0.0, ..grpo.clone() };
+        let (plain, scaled) = (bare.loss(&batch), bare.loss(&corrected));
+        let rest = grpo.loss(&batch).value - plain.value;
+        prop_assert!((grpo.loss(&corrected).value - rest - scaled.value).abs() < 1e-9 * (1.0 + rest.abs()));
+        prop_assert!((scaled.value - f64::from(factor) * plain.value).abs() <= 1e-6 * (1.0 + plain.value.abs()));
+        for (scaled, plain) in scaled.d_logprobs.iter().zip(&plain.d_logprobs) {
+            prop_assert!((scaled - factor * plain).abs() <= 1e-5 * (1.0 + plain.abs()));
+        }
+    }
+
+    /// Where nothing has drifted yet every surrogate has the slope −A, whatever its bounds.
+    #[test]
+    fn the_first_update_is_that_of_reinforce(batch in batches(), grpo in optimizers()) {
+        let batch = TokenBatch { old_logprobs: batch.logprobs.clone(), ..batch };
+        let slopes = |surrogate| {
+            let dual_clip = grpo.dual_clip.filter(|_| surrogate == Surrogate::Clipped);
+            Grpo { surrogate, dual_clip, ..grpo.clone() }.loss(&batch).d_logprobs
+        };
+        let want = slopes(Surrogate::Reinforce);
+        for surrogate in SURROGATES {
+            for (got, want) in slopes(surrogate).iter().zip(&want) {
+                prop_assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{:?}: {} vs {}", surrogate, got, want);
+            }
         }
     }
 
@@ -101,9 +165,11 @@ proptest! {
 
     #[test]
     fn extremes_stay_finite(new in -1e30f32..0.0, old in -1e30f32..0.0, reference in -1e30f32..0.0,
-                            advantage in -10.0f32..10.0, clamped: bool) {
+                            advantage in -10.0f32..10.0, clamped: bool,
+                            surrogate in prop::sample::select(&SURROGATES[..]),
+                            kl_estimator in prop::sample::select(&ESTIMATORS[..])) {
         let off = Grpo { log_ratio_clamp: None, kl_clamp: None, ..Grpo::default() };
-        let grpo = Grpo { kl_coef: 0.1, ..if clamped { Grpo::default() } else { off } };
+        let grpo = Grpo { kl_coef: 0.1, surrogate, kl_estimator, ..if clamped { Grpo::default() } else { off } };
         for (new, old, reference) in [(new, old, reference), (f32::NEG_INFINITY, -1.0, -1.0), (-1.0, f32::MIN, f32::MIN)] {
             let batch = TokenBatch {
                 offsets: vec![0, 1],
@@ -113,6 +179,7 @@ proptest! {
                 entropies: vec![0.5],
                 loss_mask: vec![1.0],
                 advantages: vec![advantage],
+                token_advantages: None,
                 groups: vec![0],
             };
             let loss = grpo.loss(&batch);
@@ -123,6 +190,7 @@ proptest! {
 
     #[test]
     fn k3_is_never_negative(batch in batches(), grpo in optimizers()) {
+        let grpo = Grpo { kl_estimator: KlEstimator::K3, ..grpo };
         for i in 0..batch.len() {
             let mut only = batch.clone();
             only.loss_mask.fill(0.0);
@@ -172,7 +240,7 @@ fn mass(grpo: &Grpo, batch: &TokenBatch) -> f64 {
         Aggregation::SeqMeanTokenMean | Aggregation::SeqMeanTokenSum => {
             (0..batch.rows()).filter(|&row| row_mass(row) > 0.0).count() as f64
         }
-        Aggregation::Constant { .. } => batch.rows() as f64,
+        Aggregation::Constant { .. } | Aggregation::AllSeqMeanTokenMean => batch.rows() as f64,
     }
 }
 
@@ -184,8 +252,9 @@ fn slice(batch: &TokenBatch, rows: std::ops::Range<usize>) -> TokenBatch {
         old_logprobs: batch.old_logprobs[tokens.clone()].to_vec(),
         ref_logprobs: batch.ref_logprobs.as_ref().map(|all| all[tokens.clone()].to_vec()),
         entropies: batch.entropies[tokens.clone()].to_vec(),
-        loss_mask: batch.loss_mask[tokens].to_vec(),
+        loss_mask: batch.loss_mask[tokens.clone()].to_vec(),
         advantages: batch.advantages[rows.clone()].to_vec(),
+        token_advantages: batch.token_advantages.as_ref().map(|all| all[tokens.clone()].to_vec()),
         groups: batch.groups[rows].to_vec(),
     }
 }
@@ -211,6 +280,7 @@ fn an_empty_or_wholly_masked_batch_is_zero() {
         entropies: vec![0.5; 2],
         loss_mask: vec![0.0; 2],
         advantages: vec![1.0],
+        token_advantages: None,
         groups: vec![0],
         ref_logprobs: None,
     };
@@ -232,6 +302,13 @@ fn range_errors_name_the_key() {
         (r#"{"std_epsilon": 0}"#, "std_epsilon must be above 0, got 0.0"),
         (r#"{"dual_clip": 1}"#, "dual_clip must be above 1, or \"off\", got 1.0"),
         (r#"{"dual_clip": "of"}"#, "invalid value: string \"of\", expected a number or \"off\""),
+        (r#"{"gamma": 1.5}"#, "gamma must be in [0, 1], or \"off\", got 1.5"),
+        (
+            r#"{"gamma": 1, "surrogate": "geometric"}"#,
+            "gamma must be \"off\" with surrogate `geometric`, whose rows have one advantage, got 1.0",
+        ),
+        (r#"{"dual_clip": 3, "surrogate": "weighted"}"#, "dual_clip must be \"off\" with this surrogate, got 3.0"),
+        (r#"{"kl_in": "los"}"#, "unknown variant `los`, expected `loss` or `reward`"),
         (r#"{"log_ratio_clamp": 100}"#, "log_ratio_clamp must be in (0, 80], or \"off\", got 100.0"),
         (r#"{"kl_clamp": 0}"#, "kl_clamp must be above 0, or \"off\", got 0.0"),
         (r#"{"aggregation": {"constant": {"length": 0}}}"#, "aggregation.constant.length must be above 0, got 0.0"),

@@ -50,8 +50,18 @@ fn tokens_keep_ids_logprobs_and_weights_but_no_image_tokens() {
     let trajectory = scored.trajectory.clone();
     let positions: Vec<usize> = trajectory.sampled().collect();
     let loss_mask = vec![0.5; positions.len()];
-    let row =
-        TrainRow { scored, group: 0, advantage: 1.5, positions, loss_mask, old_logprobs: None, ref_logprobs: None };
+    let row = TrainRow {
+        scored,
+        group: 0,
+        in_baseline: true,
+        advantage: 1.5,
+        token_advantages: None,
+        correction: None,
+        positions,
+        loss_mask,
+        old_logprobs: None,
+        ref_logprobs: None,
+    };
     let record = TrajectoryRecord::from(&row).with_tokens(&trajectory, Some(&row_weights(&row)), None);
     assert_eq!(record.advantage, Some(1.5));
     let images: usize =

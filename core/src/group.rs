@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::mask::MaskSet;
-use crate::optimizer::{PolicyOptimizer, TokenBatch, TokenScores};
+use crate::optimizer::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenScores};
 use crate::policy::ScoreRow;
 use crate::reward::{Reward, Score};
 use crate::sample::Sample;
@@ -66,8 +66,14 @@ pub struct TrainRow {
     pub scored: ScoredTrajectory,
     /// Which group it belongs to.
     pub group: usize,
+    /// Whether it counts in means and deviations.
+    pub in_baseline: bool,
     /// Its advantage.
     pub advantage: f32,
+    /// Advantage of each trained token, where they differ.
+    pub token_advantages: Option<Vec<f32>>,
+    /// Factor on each trained token's policy loss, where sampling and scoring disagree and that is corrected.
+    pub correction: Option<Vec<f32>>,
     /// Positions of the trained tokens.
     pub positions: Vec<usize>,
     /// Loss weight of each.
@@ -83,6 +89,16 @@ impl TrainRow {
     pub fn score_row(&self) -> ScoreRow<'_> {
         ScoreRow { trajectory: &self.scored.trajectory, positions: &self.positions }
     }
+
+    fn tokens_differ(&self) -> bool {
+        self.token_advantages.is_some() || self.correction.is_some()
+    }
+
+    /// The advantage of the trained token `at`, corrected.
+    fn token_advantage(&self, at: usize) -> f32 {
+        let advantage = self.token_advantages.as_ref().map_or(self.advantage, |all| all[at]);
+        self.correction.as_ref().map_or(advantage, |factors| advantage * factors[at])
+    }
 }
 
 /// Trajectories with advantages and masks: all that an update needs.
@@ -93,7 +109,8 @@ pub struct TrainBatch {
 }
 
 impl TrainBatch {
-    /// Advantages and masks for every trajectory of every group.
+    /// Advantages and masks for every trajectory of every group; what advantages owe to log-probabilities that are not
+    /// known yet comes with [`Self::settle`].
     pub fn new<O, M>(groups: Vec<Group>, optimizer: &O, masks: &M) -> Self
     where
         O: PolicyOptimizer + ?Sized,
@@ -103,9 +120,31 @@ impl TrainBatch {
             let in_baseline: Vec<bool> =
                 group.members.iter().map(|member| masks.all_in_baseline(&member.trajectory)).collect();
             let advantages = optimizer.advantages(&group.members, &in_baseline);
-            group.members.into_iter().zip(advantages).map(move |(scored, advantage)| (index, scored, advantage))
+            let marked = group.members.into_iter().zip(in_baseline).zip(advantages);
+            marked.map(move |((scored, in_baseline), advantage)| (index, scored, in_baseline, advantage))
         });
-        Self { rows: rows.map(|(group, scored, advantage)| row(group, scored, advantage, masks)).collect() }
+        let rows = rows.map(|(group, scored, in_baseline, advantage)| TrainRow {
+            in_baseline,
+            advantage,
+            ..row(group, scored, masks)
+        });
+        let mut batch = Self { rows: rows.collect() };
+        batch.settle(optimizer, |_| true);
+        batch
+    }
+
+    /// Asks the optimiser for the advantages of the step as a whole, by all that is known of the rows by now. Rows of
+    /// groups that are not `counted` are left as they are and take no part.
+    pub fn settle<O: PolicyOptimizer + ?Sized>(&mut self, optimizer: &O, counted: impl Fn(usize) -> bool) {
+        let mut rows: Vec<&mut TrainRow> = self.rows.iter_mut().filter(|row| counted(row.group)).collect();
+        let Some(Advantages { rows: advantages, tokens }) = optimizer.batch_advantages(&outcomes(&rows)) else {
+            return;
+        };
+        let mut tokens = tokens.map(Vec::into_iter);
+        for (row, advantage) in rows.iter_mut().zip(advantages) {
+            row.advantage = advantage;
+            row.token_advantages = tokens.as_mut().map(|all| all.take(row.positions.len()).collect());
+        }
     }
 
     /// The numbers that an optimiser sees, for `rows` scored as `scores`. A row without behaviour log-probabilities is
@@ -116,6 +155,7 @@ impl TrainBatch {
             logprobs: scores.logprobs.clone(),
             entropies: scores.entropies.clone(),
             ref_logprobs: rows.iter().all(|row| row.ref_logprobs.is_some()).then(Vec::new),
+            token_advantages: rows.iter().any(TrainRow::tokens_differ).then(Vec::new),
             ..TokenBatch::default()
         };
         for row in rows {
@@ -128,6 +168,9 @@ impl TrainBatch {
             if let (Some(all), Some(values)) = (&mut batch.ref_logprobs, &row.ref_logprobs) {
                 all.extend_from_slice(values);
             }
+            if let Some(all) = &mut batch.token_advantages {
+                all.extend((0..row.positions.len()).map(|at| row.token_advantage(at)));
+            }
             batch.advantages.push(row.advantage);
             batch.groups.push(row.group);
             batch.offsets.push(batch.old_logprobs.len());
@@ -136,7 +179,8 @@ impl TrainBatch {
     }
 }
 
-fn row<M: MaskSet + ?Sized>(group: usize, scored: ScoredTrajectory, advantage: f32, masks: &M) -> TrainRow {
+/// A row with its masks; it has no advantage yet.
+fn row<M: MaskSet + ?Sized>(group: usize, scored: ScoredTrajectory, masks: &M) -> TrainRow {
     let trajectory = &scored.trajectory;
     let mut weights = vec![1.0; trajectory.ids.len()];
     masks.apply_all(trajectory, &mut weights);
@@ -150,5 +194,39 @@ fn row<M: MaskSet + ?Sized>(group: usize, scored: ScoredTrajectory, advantage: f
     let loss_mask = positions.iter().map(|&i| weights[i]).collect();
     let all_sampled = positions.iter().all(|&i| trajectory.origins[i] == Origin::Sampled);
     let old_logprobs = all_sampled.then(|| positions.iter().map(|&i| trajectory.logprobs[i]).collect());
-    TrainRow { group, advantage, positions, loss_mask, old_logprobs, ref_logprobs: None, scored }
+    TrainRow {
+        group,
+        in_baseline: true,
+        advantage: 0.0,
+        token_advantages: None,
+        correction: None,
+        positions,
+        loss_mask,
+        old_logprobs,
+        ref_logprobs: None,
+        scored,
+    }
+}
+
+/// Rows as the numbers that advantages are made of.
+fn outcomes(rows: &[&mut TrainRow]) -> Outcomes {
+    let joined = |of: fn(&TrainRow) -> Option<&Vec<f32>>| -> Option<Vec<f32>> {
+        let parts: Option<Vec<&[f32]>> = rows.iter().map(|row| of(row).map(Vec::as_slice)).collect();
+        parts.map(|parts| parts.concat())
+    };
+    let mut offsets = vec![0];
+    offsets.extend(rows.iter().scan(0, |end, row| {
+        *end += row.positions.len();
+        Some(*end)
+    }));
+    Outcomes {
+        offsets,
+        groups: rows.iter().map(|row| row.group).collect(),
+        in_baseline: rows.iter().map(|row| row.in_baseline).collect(),
+        rewards: rows.iter().map(|row| row.scored.score.value).collect(),
+        token_rewards: None,
+        loss_mask: rows.iter().flat_map(|row| row.loss_mask.iter().copied()).collect(),
+        old_logprobs: joined(|row| row.old_logprobs.as_ref()),
+        ref_logprobs: joined(|row| row.ref_logprobs.as_ref()),
+    }
 }

@@ -34,7 +34,7 @@ pub use crate::group::{Group, ScoredTrajectory, TrainBatch, TrainRow};
 pub use crate::image::{CropOrigin, ImageShelf, ShelfImage};
 pub use crate::mask::{Mask, MaskSet};
 pub use crate::message::{Content, Message, Role};
-pub use crate::optimizer::{PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
+pub use crate::optimizer::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
 pub use crate::policy::{
     Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
 };

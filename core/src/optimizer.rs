@@ -32,11 +32,19 @@ pub struct TokenBatch {
     pub loss_mask: Vec<f32>,
     /// Advantage of each row.
     pub advantages: Vec<f32>,
+    /// Advantage of each token, where a row's tokens differ; factors that correct for how the tokens were sampled are in
+    /// it. Read advantages by [`Self::advantage`].
+    pub token_advantages: Option<Vec<f32>>,
     /// Which group each row belongs to.
     pub groups: Vec<usize>,
 }
 
 impl TokenBatch {
+    /// The advantage of token `i`, which is one of row `row`.
+    pub fn advantage(&self, row: usize, i: usize) -> f32 {
+        self.token_advantages.as_ref().map_or(self.advantages[row], |all| all[i])
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.offsets.len().saturating_sub(1)
@@ -71,6 +79,48 @@ pub struct TokenLoss {
     pub metrics: BTreeMap<&'static str, f64>,
 }
 
+/// The graded trajectories of a step in numbers, packed as in a [`TokenBatch`]: what advantages can be made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcomes {
+    /// Where each row starts; one more entry than rows.
+    pub offsets: Vec<usize>,
+    /// Which group each row belongs to.
+    pub groups: Vec<usize>,
+    /// Whether each row counts in means and deviations.
+    pub in_baseline: Vec<bool>,
+    /// Reward of each row.
+    pub rewards: Vec<f32>,
+    /// What came of each token, where rewards are known token by token; else a row's reward comes with its last token.
+    pub token_rewards: Option<Vec<f32>>,
+    /// Loss weight of each token.
+    pub loss_mask: Vec<f32>,
+    /// Log-probabilities under the policy that sampled, where all are known.
+    pub old_logprobs: Option<Vec<f32>>,
+    /// Log-probabilities under the reference policy, where one is used.
+    pub ref_logprobs: Option<Vec<f32>>,
+}
+
+impl Outcomes {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// The tokens of row `row`.
+    pub fn row(&self, row: usize) -> std::ops::Range<usize> {
+        self.offsets[row]..self.offsets[row + 1]
+    }
+}
+
+/// The advantages of a step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Advantages {
+    /// Of each row; where tokens differ, the mean over its tokens by loss weight.
+    pub rows: Vec<f32>,
+    /// Of each token, where the tokens of a row differ.
+    pub tokens: Option<Vec<f32>>,
+}
+
 /// A policy-gradient method.
 #[typetag::serde(tag = "type")]
 pub trait PolicyOptimizer: Send + Sync + std::fmt::Debug {
@@ -84,11 +134,24 @@ pub trait PolicyOptimizer: Send + Sync + std::fmt::Debug {
     /// The same from bare rewards.
     fn advantages_of(&self, rewards: &[f32], in_baseline: &[bool]) -> Vec<f32>;
 
+    /// The advantages of a whole step, where they depend on more than the rewards of the own group: on other groups, on
+    /// lengths, on log-probabilities. `None` (the default) leaves those of each group as they are.
+    ///
+    /// Asked when a batch is made, and again once its log-probabilities are known.
+    fn batch_advantages(&self, _outcomes: &Outcomes) -> Option<Advantages> {
+        None
+    }
+
     /// Loss value, its derivative and metrics.
     fn loss(&self, tokens: &TokenBatch) -> TokenLoss;
 
-    /// Whether the loss needs `ref_logprobs`.
+    /// Whether the loss or the advantages need `ref_logprobs`.
     fn needs_reference(&self) -> bool {
+        false
+    }
+
+    /// Whether the advantages need `old_logprobs`, so that tokens that were not sampled are scored before the update.
+    fn needs_behavior(&self) -> bool {
         false
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use imagent::config::Document;
-use imagent_core::{PolicyOptimizer, TokenBatch, TokenLoss};
+use imagent_core::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenLoss};
 use serde::Deserialize;
 
 use super::print;
@@ -14,11 +14,12 @@ use super::tensors::{Tensor, TensorInput, TensorOutput};
 /// Arguments of `imagent loss`.
 ///
 /// FILE of --in: `new_logprobs`, `old_logprobs`, `mask` `[rows, T]` (old_logprobs left out: those of the new policy;
-/// mask: loss weights, 0 for padding), `ref_logprobs`, `entropy` `[rows, T]` where used; `rewards` or `advantages`
-/// `[rows]`; `group` `[rows]`, needed with rewards.
+/// mask: loss weights, 0 for padding), `ref_logprobs`, `entropy` `[rows, T]` where used; `rewards` or `advantages`,
+/// `[rows]` or token by token `[rows, T]`; `group` `[rows]`, needed with rewards; `in_baseline` `[rows]`, 0 for rows that do
+/// not count in means and deviations; `correction` `[rows, T]`, factors on the tokens' policy loss.
 ///
-/// FILE of --out: `advantages` `[rows]`, `loss`, `kl` where there is a reference, `grad` `[rows, T]` = d loss / d
-/// new_logprobs, `grad_entropy` `[rows, T]` = d loss / d entropy.
+/// FILE of --out: `advantages` `[rows]` (where tokens differ, `token_advantages` `[rows, T]` and their means), `loss`, `kl`
+/// where there is a reference, `grad` `[rows, T]` = d loss / d new_logprobs, `grad_entropy` `[rows, T]` = d loss / d entropy.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -37,9 +38,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let optimizer = optimizer(&args.optimizer)?;
     let padded = Padded::read(&TensorInput::open(&args.input)?, &*optimizer)?;
-    let (batch, places) = padded.pack();
+    let (mut batch, places) = padded.pack();
+    let advantages = padded.advantages(&*optimizer, &batch, &places);
+    batch.advantages.clone_from(&advantages.rows);
+    batch.token_advantages = padded.corrected(&batch, &places, advantages.tokens.as_deref());
     let loss = optimizer.loss(&batch);
-    write(&args.out, &padded, &places, &loss)?;
+    write(&args.out, &padded, &places, &advantages, &loss)?;
     let mut text = format!("{} rows, {} tokens: loss {}\n", batch.rows(), batch.len(), loss.value);
     for (name, value) in &loss.metrics {
         text += &format!("  {name} = {value}\n");
@@ -72,8 +76,41 @@ struct Padded {
     ref_logprobs: Option<Vec<f32>>,
     entropies: Vec<f32>,
     mask: Vec<f32>,
-    advantages: Vec<f32>,
+    correction: Option<Vec<f32>>,
+    worth: Worth,
     groups: Vec<usize>,
+    in_baseline: Vec<bool>,
+}
+
+/// What rows are worth: one number each, or one for each token.
+enum Worth {
+    Rewards(Vec<f32>),
+    TokenRewards(Vec<f32>),
+    Advantages(Vec<f32>),
+    TokenAdvantages(Vec<f32>),
+}
+
+impl Worth {
+    fn read(file: &TensorInput, rows: usize, columns: usize) -> Result<Self> {
+        let (name, tensor) = match (file.floats("rewards")?, file.floats("advantages")?) {
+            (Some(tensor), None) => ("rewards", tensor),
+            (None, Some(tensor)) => ("advantages", tensor),
+            _ => return Err(file.refuse("expected one of the tensors `rewards` and `advantages`")),
+        };
+        let by_token = tensor.shape.len() == 2;
+        let expected = [rows, columns];
+        check(file, name, &tensor.shape, &expected[..if by_token { 2 } else { 1 }])?;
+        Ok(match (name, by_token) {
+            ("rewards", false) => Self::Rewards(tensor.values),
+            ("rewards", true) => Self::TokenRewards(tensor.values),
+            (_, false) => Self::Advantages(tensor.values),
+            (_, true) => Self::TokenAdvantages(tensor.values),
+        })
+    }
+
+    fn needs_groups(&self) -> bool {
+        matches!(self, Self::Rewards(_) | Self::TokenRewards(_))
+    }
 }
 
 impl Padded {
@@ -90,26 +127,29 @@ impl Padded {
             return Err(file.refuse("tensor `ref_logprobs` is missing: this optimizer needs it"));
         }
         let mask = padded("mask")?.ok_or_else(|| file.refuse("tensor `mask` is missing"))?;
-        let group = file.integers("group")?;
-        if let Some(group) = &group {
-            check(file, "group", &group.shape, &[rows])?;
+        let worth = Worth::read(file, rows, columns)?;
+        let groups = groups(file, rows)?;
+        if worth.needs_groups() && groups.is_none() {
+            return Err(file.refuse("tensor `group` is missing: rewards need it"));
         }
-        let groups = group.map(|group| dense(&group.values));
-        let advantages = advantages(file, optimizer, rows, groups.as_deref())?;
+        let in_baseline = shaped(file, "in_baseline", &[rows])?.unwrap_or_else(|| vec![1.0; rows]);
         Ok(Self {
             old_logprobs: padded("old_logprobs")?.unwrap_or_else(|| logprobs.clone()),
             entropies: padded("entropy")?.unwrap_or_else(|| vec![0.0; rows * columns]),
+            correction: padded("correction")?,
             groups: groups.unwrap_or_else(|| (0..rows).collect()),
+            in_baseline: in_baseline.iter().map(|&counts| counts != 0.0).collect(),
             logprobs,
             ref_logprobs,
             mask,
-            advantages,
+            worth,
             rows,
             columns,
         })
     }
 
-    /// The numbers without padding (each row up to its last token that has weight), and where each token was.
+    /// The numbers without padding (each row up to its last token that has weight), and where each token was. There are no
+    /// advantages yet.
     fn pack(&self) -> (TokenBatch, Vec<usize>) {
         let mut places = Vec::new();
         let mut offsets = vec![0];
@@ -119,7 +159,7 @@ impl Padded {
             offsets.push(places.len());
         }
         offsets.resize(self.rows + 1, 0);
-        let pick = |values: &[f32]| places.iter().map(|&place| values[place]).collect::<Vec<f32>>();
+        let pick = |values: &[f32]| pick(values, &places);
         let batch = TokenBatch {
             offsets,
             logprobs: pick(&self.logprobs),
@@ -127,34 +167,83 @@ impl Padded {
             ref_logprobs: self.ref_logprobs.as_deref().map(pick),
             entropies: pick(&self.entropies),
             loss_mask: pick(&self.mask),
-            advantages: self.advantages.clone(),
+            advantages: vec![0.0; self.rows],
+            token_advantages: None,
             groups: self.groups.clone(),
         };
         (batch, places)
     }
+
+    /// Given, or made from rewards.
+    fn advantages(&self, optimizer: &dyn PolicyOptimizer, batch: &TokenBatch, places: &[usize]) -> Advantages {
+        let (rewards, token_rewards) = match &self.worth {
+            Worth::Advantages(rows) => return Advantages { rows: rows.clone(), tokens: None },
+            Worth::TokenAdvantages(tokens) => {
+                let tokens = pick(tokens, places);
+                return Advantages { rows: means(batch, &tokens), tokens: Some(tokens) };
+            }
+            Worth::Rewards(rows) => (rows.clone(), None),
+            Worth::TokenRewards(tokens) => {
+                let sums =
+                    tokens.chunks(self.columns.max(1)).map(|row| row.iter().map(|&x| f64::from(x)).sum::<f64>() as f32);
+                (sums.collect(), Some(pick(tokens, places)))
+            }
+        };
+        let outcomes = Outcomes {
+            offsets: batch.offsets.clone(),
+            groups: self.groups.clone(),
+            in_baseline: self.in_baseline.clone(),
+            rewards,
+            token_rewards,
+            loss_mask: batch.loss_mask.clone(),
+            old_logprobs: Some(batch.old_logprobs.clone()),
+            ref_logprobs: batch.ref_logprobs.clone(),
+        };
+        let by_group = || Advantages { rows: by_group(optimizer, &outcomes), tokens: None };
+        optimizer.batch_advantages(&outcomes).unwrap_or_else(by_group)
+    }
+
+    /// The advantages of tokens, where they differ within rows, with the corrections in them.
+    fn corrected(&self, batch: &TokenBatch, places: &[usize], tokens: Option<&[f32]>) -> Option<Vec<f32>> {
+        let Some(correction) = &self.correction else { return tokens.map(<[f32]>::to_vec) };
+        let factors = pick(correction, places);
+        let rows = (0..batch.rows()).flat_map(|row| batch.row(row).map(move |i| (row, i)));
+        Some(rows.map(|(row, i)| factors[i] * tokens.map_or(batch.advantages[row], |all| all[i])).collect())
+    }
 }
 
-/// Given, or made from rewards group by group.
-fn advantages(
-    file: &TensorInput,
-    optimizer: &dyn PolicyOptimizer,
-    rows: usize,
-    groups: Option<&[usize]>,
-) -> Result<Vec<f32>> {
-    let rewards = match (shaped(file, "rewards", &[rows])?, shaped(file, "advantages", &[rows])?) {
-        (None, Some(advantages)) => return Ok(advantages),
-        (Some(rewards), None) => rewards,
-        _ => return Err(file.refuse("expected one of the tensors `rewards` and `advantages`")),
+fn pick(values: &[f32], places: &[usize]) -> Vec<f32> {
+    places.iter().map(|&place| values[place]).collect()
+}
+
+/// The mean of each row's tokens by loss weight; 0 for a row without weight.
+fn means(batch: &TokenBatch, tokens: &[f32]) -> Vec<f32> {
+    let mean = |row: usize| {
+        let mass: f64 = batch.loss_mask[batch.row(row)].iter().map(|&weight| f64::from(weight)).sum();
+        let sum: f64 = batch.row(row).map(|i| f64::from(batch.loss_mask[i]) * f64::from(tokens[i])).sum();
+        if mass > 0.0 { (sum / mass) as f32 } else { 0.0 }
     };
-    let groups = groups.ok_or_else(|| file.refuse("tensor `group` is missing: rewards need it"))?;
-    let mut advantages = vec![0.0; rows];
+    (0..batch.rows()).map(mean).collect()
+}
+
+/// The advantages of each group by itself.
+fn by_group(optimizer: &dyn PolicyOptimizer, outcomes: &Outcomes) -> Vec<f32> {
+    let Outcomes { groups, rewards, in_baseline, .. } = outcomes;
+    let mut advantages = vec![0.0; rewards.len()];
     for group in 0..groups.iter().max().map_or(0, |last| last + 1) {
-        let members: Vec<usize> = (0..rows).filter(|&row| groups[row] == group).collect();
-        let rewards: Vec<f32> = members.iter().map(|&row| rewards[row]).collect();
-        let own = optimizer.advantages_of(&rewards, &vec![true; rewards.len()]);
-        members.into_iter().zip(own).for_each(|(row, advantage)| advantages[row] = advantage);
+        let members: Vec<usize> = (0..rewards.len()).filter(|&row| groups[row] == group).collect();
+        let own: Vec<f32> = members.iter().map(|&row| rewards[row]).collect();
+        let counts: Vec<bool> = members.iter().map(|&row| in_baseline[row]).collect();
+        let values = optimizer.advantages_of(&own, &counts);
+        members.into_iter().zip(values).for_each(|(row, advantage)| advantages[row] = advantage);
     }
-    Ok(advantages)
+    advantages
+}
+
+fn groups(file: &TensorInput, rows: usize) -> Result<Option<Vec<usize>>> {
+    let Some(group) = file.integers("group")? else { return Ok(None) };
+    check(file, "group", &group.shape, &[rows])?;
+    Ok(Some(dense(&group.values)))
 }
 
 /// Groups numbered by first appearance.
@@ -182,7 +271,7 @@ fn check(file: &TensorInput, name: &str, shape: &[usize], expected: &[usize]) ->
     Err(file.refuse(&format!("tensor `{name}`: expected shape {expected:?}, got {shape:?}")))
 }
 
-fn write(path: &Path, padded: &Padded, places: &[usize], loss: &TokenLoss) -> Result<()> {
+fn write(path: &Path, padded: &Padded, places: &[usize], advantages: &Advantages, loss: &TokenLoss) -> Result<()> {
     let shape = [padded.rows, padded.columns];
     let spread = |values: &[f32]| {
         let mut all = vec![0.0; padded.rows * padded.columns];
@@ -194,7 +283,10 @@ fn write(path: &Path, padded: &Padded, places: &[usize], loss: &TokenLoss) -> Re
         anyhow::bail!("the optimizer gave {got} derivatives for {tokens} tokens");
     }
     let mut out = TensorOutput::default();
-    out.floats("advantages", &[padded.rows], &padded.advantages);
+    out.floats("advantages", &[padded.rows], &advantages.rows);
+    if let Some(tokens) = &advantages.tokens {
+        out.floats("token_advantages", &shape, &spread(tokens));
+    }
     out.floats("loss", &[], &[loss.value as f32]);
     if let (Some(kl), true) = (loss.metrics.get("kl"), padded.ref_logprobs.is_some()) {
         out.floats("kl", &[], &[*kl as f32]);

@@ -1,6 +1,6 @@
 //! The `[train]` table: how long and how much, and what is kept on the way.
 
-use imagent_algorithms::TrainSettings;
+use imagent_algorithms::{Overlong, TrainSettings};
 use imagent_core::Sampling;
 use imagent_models::policy::PassLimits;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,11 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Leaves groups of equal rewards out of the updates. Default false.
     pub drop_flat_groups: bool,
+    /// Most times that a step draws further samples in place of dropped groups. Default 0: they are not replaced.
+    pub refill_rounds: usize,
+    /// Largest factor by which a token's policy loss is corrected for a difference between sampling and scoring; at least 1, or 0
+    /// (default) for no correction.
+    pub importance_cap: f32,
     /// Evaluates on held-out samples every so many steps; 0 (default) only before and after training.
     pub eval_every: usize,
     /// Held-out samples of evaluations in between; 0 (default) takes all. Before and after training all are used.
@@ -32,14 +37,27 @@ pub struct TrainConfig {
     /// Most rows (tokens) of one pass of the model; a larger batch runs in several, with the same result but for
     /// rounding. Default 16384.
     pub max_rows: usize,
+    /// Takes something off the reward of long answers (DAPO's soft penalty). Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlong: Option<Overlong>,
     /// How tokens are drawn in evaluations. Default: always the likeliest (temperature 0).
     pub eval_sampling: Sampling,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        let TrainSettings { steps, prompts_per_step, group_size, minibatches, epochs, drop_flat_groups, .. } =
-            TrainSettings::default();
+        let TrainSettings {
+            steps,
+            prompts_per_step,
+            group_size,
+            minibatches,
+            epochs,
+            drop_flat_groups,
+            refill_rounds,
+            importance_cap,
+            overlong,
+            ..
+        } = TrainSettings::default();
         Self {
             steps,
             prompts_per_step,
@@ -47,6 +65,9 @@ impl Default for TrainConfig {
             minibatches,
             epochs,
             drop_flat_groups,
+            refill_rounds,
+            importance_cap,
+            overlong,
             eval_every: 0,
             eval_samples: 0,
             checkpoint_every: 0,

@@ -191,6 +191,9 @@ impl Config {
             minibatches: t.minibatches,
             epochs: t.epochs,
             drop_flat_groups: t.drop_flat_groups,
+            refill_rounds: t.refill_rounds,
+            importance_cap: t.importance_cap,
+            overlong: t.overlong.clone(),
             seed: self.seed,
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
@@ -236,7 +239,8 @@ fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (Stri
 fn setting_error(error: TrainError) -> (String, String) {
     match error {
         TrainError::Setting { key, expected, got } => {
-            let key = if key.contains('.') { key.to_owned() } else { format!("train.{key}") };
+            let outside = ["limits.", "sampling."].iter().any(|table| key.starts_with(table));
+            let key = if outside { key.to_owned() } else { format!("train.{key}") };
             (key, format!("must be {expected}, got {got}"))
         }
         other => ("train".to_owned(), other.to_string()),

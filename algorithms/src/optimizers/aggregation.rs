@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 /// | variant | weight of token t of row i | known as |
 /// |---|---|---|
 /// | `token_mean` | `w_t / Σ w` | DAPO; verl `token-mean`; TRL `bnpo`, `dapo` |
-/// | `seq_mean_token_mean` | `w_t / (Σ_{row i} w · N₊)` | GRPO as published; verl `seq-mean-token-mean`; TRL `grpo` |
+/// | `seq_mean_token_mean` | `w_t / (Σ_{row i} w · N₊)` | GRPO as published; verl `seq-mean-token-mean` |
+/// | `all_seq_mean_token_mean` | `w_t / (Σ_{row i} w · N)` | TRL `grpo`; verl `seq-mean-token-mean` with a given `global_batch_size` |
 /// | `seq_mean_token_sum` | `w_t / N₊` | verl `seq-mean-token-sum` |
 /// | `constant` | `w_t / (length · N)` | Dr.GRPO; TRL `dr_grpo` |
 ///
-/// Rows whose every token is masked do not count in `N₊` (as in verl; TRL counts them). They count in `N`, or the
-/// divisor would not be constant. verl's `seq-mean-token-sum-norm` divides by a factor alone: `length = factor / N`.
+/// Rows whose every token is masked do not count in `N₊`, as in verl. They count in `N`, as in TRL. verl's `seq-mean-token-sum-norm` divides by a factor alone: `length = factor / N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Aggregation {
@@ -22,6 +22,8 @@ pub enum Aggregation {
     TokenMean,
     /// Every row counts alike, and within it every token.
     SeqMeanTokenMean,
+    /// The same; rows without weight count too, with loss 0.
+    AllSeqMeanTokenMean,
     /// Rows count by their length.
     SeqMeanTokenSum,
     /// A divisor that does not depend on lengths or masks.
@@ -43,6 +45,7 @@ impl Aggregation {
             let divisor = match self {
                 Self::TokenMean => total,
                 Self::SeqMeanTokenMean => mass * live,
+                Self::AllSeqMeanTokenMean => mass * tokens.rows() as f64,
                 Self::SeqMeanTokenSum => live,
                 Self::Constant { length } => length * tokens.rows() as f64,
             };

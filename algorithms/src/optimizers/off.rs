@@ -21,6 +21,11 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(Bound)
 }
 
+/// The same where an absent key has to be told from `"off"`.
+pub(crate) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<f32>>, D::Error> {
+    deserialize(deserializer).map(Some)
+}
+
 struct Bound;
 
 impl Visitor<'_> for Bound {

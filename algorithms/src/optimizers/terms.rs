@@ -33,7 +33,8 @@ pub(crate) fn k3(logprob: f32, reference: f32, clamp: Option<f32>, max: Option<f
     }
 }
 
-fn cut(value: f64, clamp: Option<f32>) -> (f64, bool) {
+/// `value` cut to ±`clamp` (±80 without one), and whether it was inside.
+pub(crate) fn cut(value: f64, clamp: Option<f32>) -> (f64, bool) {
     let bound = f64::from(clamp.unwrap_or(MAX_LOG_RATIO));
     (value.clamp(-bound, bound), value.abs() <= bound)
 }

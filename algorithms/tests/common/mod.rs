@@ -1,6 +1,8 @@
 //! Parts for tests: a tool that crops, a reward that compares, samples.
 #![allow(dead_code, reason = "each test binary uses its share")]
 
+pub(crate) mod bandit;
+
 use std::sync::Arc;
 
 use imagent_core::testing::fake_sample;
