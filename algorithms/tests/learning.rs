@@ -223,7 +223,7 @@ fn where_nothing_disagrees_the_correction_changes_no_bit() {
 #[test]
 fn dropped_groups_are_replaced_by_further_samples() {
     // Groups of two; those of every third rollout pair differ in their rewards.
-    let script = |rollout: usize, _| answer(if rollout % 6 == 0 { "8" } else { "7" });
+    let script = |rollout: usize, _| answer(if rollout.is_multiple_of(6) { "8" } else { "7" });
     let base = TrainSettings { group_size: 2, prompts_per_step: 3, drop_flat_groups: true, ..settings(2) };
     let of = |refill_rounds, data: usize| {
         let settings = TrainSettings { refill_rounds, ..base.clone() };

@@ -224,13 +224,13 @@ unsafe fn sums<L: Lanes, const R: usize, const C: usize>(
         let mut acc = [[L::zero(); C]; R];
         for l in 0..len {
             let mut weights = [L::zero(); C];
-            for c in 0..C {
-                weights[c] = L::f32(w.add((c * k + l) * LANES));
+            for (c, weight) in weights.iter_mut().enumerate() {
+                *weight = L::f32(w.add((c * k + l) * LANES));
             }
-            for r in 0..R {
+            for (r, sums) in acc.iter_mut().enumerate() {
                 let row = L::splat(*x.add(r * k + l));
-                for c in 0..C {
-                    acc[r][c] = L::fma(row, weights[c], acc[r][c]);
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = L::fma(row, weight, *sum);
                 }
             }
         }
