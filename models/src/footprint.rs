@@ -76,10 +76,17 @@ impl Footprint {
 
 /// Parameters of adapters of a rank on every linear map of the tower and the language model: `rank · (in + out)` each.
 pub fn adapter_parameters(config: &Config, rank: u64) -> u64 {
+    linear_maps(config).iter().map(|(_, out, inputs)| rank * (out + inputs) as u64).sum()
+}
+
+/// The linear maps `(hub name, out, in)` that can be adapted: all but the patch embedding, the embedding and the head.
+pub fn linear_maps(config: &Config) -> Vec<(String, usize, usize)> {
     let is_map = |name: &str| !["patch_embed", "embed_tokens", "lm_head"].iter().any(|other| name.contains(other));
-    let tensors = names(config);
-    let maps = tensors.iter().filter(|(name, shape)| shape.len() == 2 && is_map(name));
-    maps.map(|(_, shape)| rank * (shape[0] + shape[1]) as u64).sum()
+    let map = |(name, shape): (String, Vec<usize>)| match shape[..] {
+        [out, inputs] if is_map(&name) => Some((name.strip_suffix(".weight")?.to_owned(), out, inputs)),
+        _ => None,
+    };
+    names(config).into_iter().filter_map(map).collect()
 }
 
 fn parameters(tensors: &[(String, Vec<usize>)]) -> Parameters {

@@ -115,12 +115,17 @@ fn part(model: &ModelConfig) -> Result<Parted, Error> {
     if own.is_some() {
         return Err(Error::TwoAdapters { path });
     }
-    let base = PeftAdapter::open(&path).map_err(Error::OpenModel)?.base;
-    let base = base.filter(|base| !base.is_empty()).ok_or_else(|| Error::NoBaseOfAdapter { path: path.clone() })?;
-    // An adapter beside its model may name it relative to itself.
-    let beside = path.join(&base);
-    let base = if base != "nano" && !Path::new(&base).is_dir() && beside.is_dir() { text(beside) } else { base };
+    let base = base_of(&path, &PeftAdapter::open(&path).map_err(Error::OpenModel)?);
+    let base = base.ok_or_else(|| Error::NoBaseOfAdapter { path: path.clone() })?;
     Ok(Parted { base, adapter: Some(path) })
+}
+
+/// The model that the adapter in a folder names: a folder, a hub id or `nano`.
+pub fn base_of(folder: &Path, adapter: &PeftAdapter) -> Option<String> {
+    let base = adapter.base.clone().filter(|base| !base.is_empty())?;
+    // An adapter beside its model may name it relative to itself.
+    let beside = folder.join(&base);
+    Some(if base != "nano" && !Path::new(&base).is_dir() && beside.is_dir() { text(beside) } else { base })
 }
 
 fn text(path: PathBuf) -> String {

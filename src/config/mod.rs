@@ -17,7 +17,7 @@ mod train;
 mod validated;
 
 pub use build::{
-    Device, Model, Parts, nano_base, open_dataset, open_model, open_model_for_inference, open_model_seeded,
+    Device, Model, Parts, base_of, nano_base, open_dataset, open_model, open_model_for_inference, open_model_seeded,
 };
 pub use error::{ConfigError, Place};
 pub use overrides::Override;

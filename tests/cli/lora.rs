@@ -118,3 +118,63 @@ fn bad_settings_are_refused_by_their_key() {
     let both = ["--set", "model.lora.rank=2", "--set", "model.freeze=[\"visual.*\"]", "--out", "x"];
     place.run(&[&["train", "config.toml"], &both[..]].concat()).fails(2, &["model.freeze", "model.lora"]);
 }
+
+#[test]
+fn an_adapter_is_told_with_its_model() {
+    let place = Place::new();
+    let run = place.train("run", &["--set", "model.lora={ rank = 3, alpha = 6.0, vision = true }"]);
+    let kept = "run/checkpoints/step-000003";
+    let told: Value = serde_json::from_str(&place.run(&["model", "info", kept, "--json"]).ok()).unwrap();
+    let adapter = &told["adapter"];
+    let base = super::harness::model().to_str().unwrap();
+    assert_eq!((&adapter["base"], &told["base"]["model"]), (&base.into(), &base.into()));
+    assert_eq!((&adapter["rank"], &adapter["scale"]), (&3.into(), &2.0.into()));
+    let file = run.join("checkpoints/step-000003/adapter_model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let elements: usize = stored.tensors().iter().map(|(_, tensor)| tensor.data().len() / 4).sum();
+    assert_eq!((&adapter["parameters"], &adapter["bytes"]), (&elements.into(), &bytes.len().into()));
+    assert_eq!(adapter["modules"], stored.len() / 2);
+    let training = told["base"]["memory"]["inference_f32"].as_u64().unwrap() + 20 * elements as u64;
+    assert_eq!(adapter["training"], training);
+    let human = place.run(&["model", "info", kept]).ok();
+    for word in ["rank 3, alpha 6 (scale 2)", base, "visual.blocks.*.attn.qkv", "q_proj", "full training", "tokens"] {
+        assert!(human.contains(word), "{word} is not in {human}");
+    }
+    let name = |base: &str| {
+        let settings = run.join("checkpoints/step-000003/adapter_config.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&settings).unwrap()).unwrap();
+        json["base_model_name_or_path"] = base.into();
+        fs::write(&settings, json.to_string()).unwrap();
+    };
+    // Told without its model as well, and nothing is fetched for it.
+    name("acme/absent");
+    let human = place.run(&["model", "info", kept]).ok();
+    assert!(human.contains("acme/absent (not a folder here)") && !human.contains("full training"), "{human}");
+    // For another model it is none.
+    place.run(&["model", "init", "--preset", "nano", "--out", "other"]).ok();
+    name(place.path("other").to_str().unwrap());
+    place.run(&["model", "info", kept]).fails(2, &["adapter_model.safetensors", "expected shape"]);
+    fs::write(&file, &bytes[..bytes.len() - 4]).unwrap();
+    place.run(&["model", "info", kept]).fails(2, &["adapter_model.safetensors"]);
+    fs::remove_file(&file).unwrap();
+    place.run(&["model", "info", kept]).fails(2, &["adapter_model.safetensors"]);
+    fs::write(run.join("checkpoints/step-000003/adapter_config.json"), r#"{"peft_type": "LOHA"}"#).unwrap();
+    place.run(&["model", "info", kept]).fails(2, &["adapter_config.json", "peft_type"]);
+}
+
+#[test]
+fn adapters_name_their_modules_so_that_peft_finds_linear_maps_only() {
+    let place = Place::new();
+    let targets = |out: &str, lora: &str| -> Vec<String> {
+        let run = place.train(out, &["--set", &format!("model.lora={{ rank = 2, {lora} }}"), "--set", "train.steps=1"]);
+        let settings = fs::read(run.join("checkpoints/step-000001/adapter_config.json")).unwrap();
+        let settings: Value = serde_json::from_slice(&settings).unwrap();
+        serde_json::from_value(settings["target_modules"].clone()).unwrap()
+    };
+    // `0` would be the first block, `proj` the patch embedding.
+    let all = ["attn.proj", "down_proj", "gate_proj", "k_proj", "mlp.0", "mlp.2", "o_proj", "q_proj", "qkv", "up_proj"];
+    assert_eq!(targets("all", "vision = true"), [&all[..], &["v_proj"]].concat());
+    let language = ["k_proj", "layers.0.mlp.down_proj", "layers.0.mlp.gate_proj", "layers.0.mlp.up_proj"];
+    assert_eq!(targets("language", "vision = false"), [&language[..], &["o_proj", "q_proj", "v_proj"]].concat());
+}

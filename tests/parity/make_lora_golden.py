@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """A PEFT adapter on a tiny Qwen2.5-VL and what PEFT computes with it; and the other way round, an adapter of ours in PEFT.
 
-    make_lora_golden.py CASE OUTDIR [--seed N]             makes the golden
+    make_lora_golden.py CASE OUTDIR [--seed N] [--b X]     makes the golden; B is X times as large as A (default 0.1)
     make_lora_golden.py CASE --check ADAPTER --ours FILE   loads an adapter with PEFT, compares logits with FILE
     make_lora_golden.py CASE --check-whole DIR --ours FILE the same of a whole checkpoint, such as a merged one
+
+A check computes in float64 as well and ends with 1 if FILE is further from float32 than 2e-4, or than four times float32's own
+distance from float64 where that is more.
 
 CASE is a folder of the goldens with `checkpoint/` and `golden.safetensors` (tokens, grids and pixels are taken from there), such
 as single_image. FILE is what `imagent forward --model ADAPTER --messages CASE/messages.json --pixels CASE/golden.safetensors` wrote.
@@ -35,24 +38,24 @@ def base_model(folder):
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def logits_of(model, case):
+def logits_of(model, case, dtype=torch.float32):
     golden = load_file(os.path.join(case, "golden.safetensors"))
     ids = golden["input_ids"].reshape(1, -1)
     image = json.load(open(os.path.join(case, "checkpoint", "config.json")))["image_token_id"]
-    out = model(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=golden["pixel_values"],
+    out = model(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=golden["pixel_values"].to(dtype),
                 image_grid_thw=golden["image_grid_thw"], mm_token_type_ids=(ids == image).long())
     return ids[0], out.logits[0]
 
 
-def make(case, out, seed):
+def make(case, out, seed, b):
     torch.manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=6, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM")
     model = get_peft_model(base_model(os.path.join(case, "checkpoint")), config).eval()
     for name, p in model.named_parameters():
         if "lora_" in name:
             rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
-            # B is small, as training leaves it: with entries of order 1 rounding alone moves the logits by more than the bound.
-            x = (0.1 if "lora_B" in name else 1.0) * rng.standard_normal(tuple(p.shape)) / np.sqrt(p.shape[1])
+            # B is small, as training leaves it: a large one makes logits on which float32 itself is off by more than the bound.
+            x = (b if "lora_B" in name else 1.0) * rng.standard_normal(tuple(p.shape)) / np.sqrt(p.shape[1])
             with torch.no_grad():
                 p.copy_(torch.from_numpy(x.astype("float32")))
     ids, logits = logits_of(model, case)
@@ -91,9 +94,13 @@ def check(case, adapter, whole, ours):
         assert there == stored, f"missing or unexpected: {sorted(there ^ stored)}"
     with torch.no_grad():
         theirs = logits_of(model, case)[1]
-    error = (theirs - load_file(ours)["logits"]).abs().max().item()
-    print(f"largest difference of logits {error:.1e}, largest logit {theirs.abs().max().item():.1f}")
-    if error > 2e-4:
+        exact = logits_of(model.double(), case, torch.float64)[1]
+    mine = load_file(ours)["logits"]
+    apart = lambda a, b: (a - b).abs().max().item()
+    error, noise = apart(theirs, mine), apart(theirs, exact)
+    print(f"largest difference of logits {error:.1e}, largest logit {theirs.abs().max().item():.1f}; "
+          f"to float64: theirs {noise:.1e}, ours {apart(mine, exact):.1e}")
+    if error > max(2e-4, 4 * noise):
         raise SystemExit("too far apart")
 
 
@@ -102,6 +109,7 @@ def main():
     parser.add_argument("case")
     parser.add_argument("out", nargs="?")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--b", type=float, default=0.1)
     parser.add_argument("--check")
     parser.add_argument("--check-whole")
     parser.add_argument("--ours")
@@ -110,7 +118,7 @@ def main():
     if args.check or args.check_whole:
         check(args.case, args.check, args.check_whole, args.ours)
     else:
-        make(args.case, args.out, args.seed)
+        make(args.case, args.out, args.seed, args.b)
 
 
 if __name__ == "__main__":

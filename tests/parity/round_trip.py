@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Carries checkpoints between imagent and Hugging Face transformers, both ways.
 
-    round_trip.py CHECKPOINT... [--binary target/release/imagent]
+    round_trip.py [CHECKPOINT...] [--made] [--binary target/release/imagent]
 
-Each CHECKPOINT is a folder that imagent wrote. `Qwen2_5_VLForConditionalGeneration` and `AutoProcessor` load it without a missing,
+Each CHECKPOINT is a folder that imagent wrote; `--made` adds random ones of `imagent model init`, in one file and in shards, in
+each type of element. `Qwen2_5_VLForConditionalGeneration` and `AutoProcessor` load it without a missing,
 unexpected or mismatched key and compute the same tokens, pixel values and logits as `imagent forward`; then `save_pretrained` writes it
 anew, and imagent computes the same from that. Needs torch and transformers 5 (a virtual environment, CPU). Prints the largest
 differences; ends with 1 if one is beyond its bound: tokens equal, pixel values 1e-6, logits 2e-4 (or 4 times float32's noise).
@@ -72,30 +73,66 @@ def differences(a, b):
     return dict(ids="equal", **{key: float(np.abs(a[key] - b[key]).max()) for key in ("pixels", "logits")})
 
 
+def header_size(path):
+    """Bytes of the tensors that a file's header lists."""
+    with open(path, "rb") as f:
+        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+    return max(tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")
+
+
+def made(binary, folder):
+    """Random checkpoints; shards so small that the larger tensors have one of their own."""
+    for preset, dtype, shard in [("nano", "f32", "5GB"), ("nano", "f32", "1MB"), ("nano", "bf16", "300kB"), ("nano", "f16", "100kB")]:
+        out = folder / f"{preset}, shards of {shard}"
+        command = [binary, "model", "init", "--preset", preset, "--seed", "7", "--dtype", dtype, "--shard-size", shard, "--out", out]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        # What the index says is what is there.
+        index = out / "model.safetensors.index.json"
+        files = sorted(file.name for file in out.glob("*.safetensors"))
+        if index.exists():
+            index = json.loads(index.read_text())
+            assert sorted(set(index["weight_map"].values())) == files and len(files) > 1, files
+            sizes = [header_size(out / file) for file in files]
+            assert index["metadata"]["total_size"] == sum(sizes), (index["metadata"], sum(sizes))
+        yield out, len(files)
+
+
+def carry(binary, checkpoint, files):
+    """There and back; whether all is within its bounds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        messages = chat(folder)
+        model, processor, wrong, reference, noise = theirs(checkpoint, messages, folder)
+        model.save_pretrained(folder / "saved")
+        processor.save_pretrained(folder / "saved")
+        config = json.loads((checkpoint / "config.json").read_text())
+        stored = config.get("torch_dtype") or config.get("dtype")
+        good = not wrong
+        for direction, place in (("imagent to transformers", checkpoint), ("and back", folder / "saved")):
+            found = differences(ours(binary, place, folder), reference)
+            keys = "all" if not wrong else str(wrong)
+            print(f"| {checkpoint.name} | {stored}, {files} | {direction} | {keys} | {found['ids']} | "
+                  f"{found.get('pixels', 0):.1e} | {found.get('logits', 0):.1e} |", flush=True)
+            good &= found["ids"] == "equal" and found["pixels"] <= 1e-6 and found["logits"] <= max(2e-4, 4 * noise)
+    return good
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+", type=pathlib.Path)
+    parser.add_argument("checkpoints", nargs="*", type=pathlib.Path)
+    parser.add_argument("--made", action="store_true")
     parser.add_argument("--binary", default=ROOT / "target/release/imagent")
     args = parser.parse_args()
     torch.set_num_threads(1)
     failed = False
-    print("| checkpoint | stored as | direction | keys | ids | pixels | logits |\n|---|---|---|---|---|---|---|")
-    for checkpoint in args.checkpoints:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = pathlib.Path(scratch)
-            messages = chat(folder)
-            model, processor, wrong, reference, noise = theirs(checkpoint, messages, folder)
-            model.save_pretrained(folder / "saved")
-            processor.save_pretrained(folder / "saved")
-            config = json.loads((checkpoint / "config.json").read_text())
-            stored = config.get("torch_dtype") or config.get("dtype")
-            for direction, place in (("imagent to transformers", checkpoint), ("and back", folder / "saved")):
-                found = differences(ours(args.binary, place, folder), reference)
-                keys = "all" if not wrong else str(wrong)
-                print(f"| {checkpoint.name} | {stored} | {direction} | {keys} | {found['ids']} | "
-                      f"{found.get('pixels', 0):.1e} | {found.get('logits', 0):.1e} |", flush=True)
-                bad = found["ids"] != "equal" or found["pixels"] > 1e-6 or found["logits"] > max(2e-4, 4 * noise)
-                failed |= bool(wrong) or bad
+    print("| checkpoint | stored as, files | direction | keys | ids | pixels | logits |\n|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = list(made(args.binary, pathlib.Path(scratch))) if args.made else []
+        given = [(checkpoint, len(list(checkpoint.glob("*.safetensors")))) for checkpoint in args.checkpoints]
+        if not given + fresh:
+            parser.error("nothing to carry: name checkpoints or give --made")
+        for checkpoint, files in given + fresh:
+            failed |= not carry(args.binary, checkpoint, files)
     sys.exit(1 if failed else 0)
 
 

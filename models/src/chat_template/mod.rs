@@ -4,6 +4,7 @@
 //! Python's separators and the keys in the order of the message. Not rendered as in Python: lists and maps printed without
 //! `tojson`, map literals with several keys (sorted), `{% break %}`, `{% generation %}`; `strftime_now` tells UTC.
 
+mod guard;
 mod json;
 mod time;
 
@@ -61,7 +62,9 @@ impl ChatTemplate {
         environment.set_lstrip_blocks(true);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_formatter(python_formatter);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(guard::unknown_method);
+        environment.set_fuel(Some(guard::STEPS));
+        environment.add_filter("format", guard::format);
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", time::strftime_now);
@@ -73,7 +76,8 @@ impl ChatTemplate {
     /// part leaves one `<|image_pad|>`.
     ///
     /// # Errors
-    /// `Template` if the template raises an exception or asks for what a message lacks.
+    /// `Template` if the template raises an exception, asks for what a message lacks, or takes more steps or writes more than a
+    /// chat can need.
     pub fn render(&self, messages: &[Json], options: &RenderOptions<'_>) -> Result<String> {
         let template = self.environment.get_template("chat").map_err(failed("render"))?;
         let tools = options.tools.map_or(Value::from(()), json::list);
@@ -85,7 +89,9 @@ impl ChatTemplate {
             ("add_vision_id", Value::from(options.add_vision_id)),
         ];
         context.extend(self.special.iter().map(|(key, token)| (key.as_str(), Value::from(token.as_str()))));
-        template.render(Value::from_iter(context)).map_err(failed("render"))
+        let mut text = guard::Text::default();
+        let rendered = template.render_captured_to(Value::from_iter(context), &mut text).map(|_| ());
+        text.finish(rendered).map_err(failed("render"))
     }
 }
 
@@ -163,6 +169,7 @@ fn raise_exception(message: String) -> std::result::Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
+/// What went wrong, as this crate's error.
 fn failed(op: &'static str) -> impl FnOnce(Error) -> ModelError {
     move |e| ModelError::Template { op, message: e.to_string() }
 }

@@ -17,6 +17,9 @@ fn wrong(field: String, expected: impl Into<String>, got: impl ToString) -> Mode
     ModelError::Config { file: FILE.into(), field, expected: expected.into(), got: got.to_string() }
 }
 
+/// Far more layers than any model has.
+const MOST_LAYERS: usize = 4096;
+
 impl<'a> Section<'a> {
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.value.get(key).filter(|v| !v.is_null())
@@ -33,6 +36,15 @@ impl<'a> Section<'a> {
     fn size(&self, key: &str) -> Result<usize> {
         let value = self.get(key).ok_or_else(|| self.missing(key, "a positive integer"))?;
         as_size(value).ok_or_else(|| wrong(self.path(key), "a positive integer below 2^31", value))
+    }
+
+    /// How many layers: what a list of their tensors is made for before any file is looked at.
+    fn layers(&self, key: &str) -> Result<usize> {
+        let count = self.size(key)?;
+        if count > MOST_LAYERS {
+            return Err(wrong(self.path(key), format!("at most {MOST_LAYERS} layers"), count));
+        }
+        Ok(count)
     }
 
     fn size_or(&self, key: &str, default: usize) -> Result<usize> {
@@ -151,7 +163,7 @@ fn text_config(root: &Section<'_>, text: &Section<'_>) -> Result<TextConfig> {
     Ok(TextConfig {
         hidden_size: text.size("hidden_size")?,
         intermediate_size: text.size("intermediate_size")?,
-        layers: text.size("num_hidden_layers")?,
+        layers: text.layers("num_hidden_layers")?,
         heads,
         kv_heads: text.size_or("num_key_value_heads", heads)?,
         vocab_size: text.size("vocab_size")?,
@@ -197,7 +209,7 @@ fn vision_config(vision: &Section<'_>) -> Result<VisionConfig> {
     let blocks: Option<Vec<usize>> =
         full.as_array().and_then(|a| a.iter().map(|v| v.as_u64().map(|n| n as usize)).collect());
     Ok(VisionConfig {
-        depth: vision.size("depth")?,
+        depth: vision.layers("depth")?,
         hidden_size: vision.size("hidden_size")?,
         intermediate_size: vision.size("intermediate_size")?,
         heads: vision.size("num_heads")?,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use imagent_core::picture::MAX_PIXELS;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -134,6 +135,10 @@ impl ImageProcessor {
         }
         if self.min_pixels == 0 || self.min_pixels > self.max_pixels {
             return Err(wrong("min_pixels", &format!("1 to max_pixels {}", self.max_pixels), self.min_pixels));
+        }
+        // A small image would be enlarged to more than is read of a large one.
+        if self.min_pixels > MAX_PIXELS {
+            return Err(wrong("min_pixels", &format!("at most {MAX_PIXELS}"), self.min_pixels));
         }
         if self.std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
             return Err(wrong("image_std", "positive numbers", format!("{:?}", self.std)));

@@ -10,4 +10,4 @@ mod peft;
 
 pub use adapter::{Adapter, Pair};
 pub use config::{LoraConfig, Targets};
-pub use peft::{ADAPTER_CONFIG, ADAPTER_TENSORS, PeftAdapter};
+pub use peft::{ADAPTER_CONFIG, ADAPTER_TENSORS, AdapterHeader, PeftAdapter};

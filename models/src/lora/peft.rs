@@ -38,6 +38,20 @@ const OFF: [&str; 14] = [
     "use_qalora",
 ];
 
+/// A module and whether it is `B`, to the tensor's name in the file.
+type StoredNames = BTreeMap<(String, bool), String>;
+
+/// What the header of an adapter's matrices says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdapterHeader {
+    /// The adapted modules `(hub name, out, in)`, by name.
+    pub modules: Vec<(String, usize, usize)>,
+    /// Element types with their numbers of elements; together, what the adapter has of parameters.
+    pub dtypes: BTreeMap<String, u64>,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
 /// An adapter folder whose settings were read and whose matrices were not.
 #[derive(Clone, Debug)]
 pub struct PeftAdapter {
@@ -66,6 +80,61 @@ impl PeftAdapter {
         Ok(Self { config: reader.config()?, base, dir: dir.to_path_buf() })
     }
 
+    /// Reads the header of the matrices' file: what they are for, and their sizes.
+    ///
+    /// # Errors
+    /// `UnexpectedTensor`, `MissingTensor`, `TensorShape` or `TensorType` if they are no pairs of this adapter's rank; whatever
+    /// opening says.
+    pub fn header(&self) -> Result<AdapterHeader> {
+        let file = TensorFile::open(&self.dir.join(ADAPTER_TENSORS))?;
+        let stored = stored(&file)?;
+        let names: BTreeSet<&str> = stored.keys().map(|(module, _)| module.as_str()).collect();
+        let mut header = AdapterHeader { bytes: file.size(), ..AdapterHeader::default() };
+        for module in names {
+            let mut sides = [0; 2];
+            for (side, is_b) in sides.iter_mut().zip([true, false]) {
+                let tensor = tensor_of(&file, &stored, module, is_b)?;
+                let shape = file.shape(tensor).unwrap_or_default();
+                // A is [rank, in], B is [out, rank].
+                *side = shape.get(usize::from(!is_b)).copied().unwrap_or_default();
+                let expected = if is_b { [*side, self.config.rank] } else { [self.config.rank, *side] };
+                same_shape(&file, tensor, shape, expected)?;
+                let dtype = file.dtype(tensor).unwrap_or_default();
+                if !["F32", "F16", "BF16"].contains(&dtype.as_str()) {
+                    let (expected, tensor) = ("F32, F16 or BF16".into(), tensor.to_owned());
+                    return Err(ModelError::TensorType { file: file.path().into(), tensor, expected, got: dtype });
+                }
+                *header.dtypes.entry(dtype).or_default() += (shape[0] * shape[1]) as u64;
+            }
+            header.modules.push((module.to_owned(), sides[0], sides[1]));
+        }
+        Ok(header)
+    }
+
+    /// Checks that the matrices are for linear maps `(hub name, out, in)` of a model.
+    ///
+    /// # Errors
+    /// `UnexpectedTensor` or `TensorShape`; what [`Self::header`] says.
+    pub fn check(&self, maps: &[(String, usize, usize)]) -> Result<()> {
+        let file = self.dir.join(ADAPTER_TENSORS);
+        for (module, out, inputs) in self.header()?.modules {
+            let tensor = format!("{PREFIX}{}.lora_A.weight", memory_name(&module));
+            let Some((_, rows, columns)) = maps.iter().find(|(name, ..)| *name == module) else {
+                return Err(ModelError::UnexpectedTensor { file, tensor, why: FOREIGN.into() });
+            };
+            if (out, inputs) != (*rows, *columns) {
+                // The file's own name of the tensor may be an older one; the module is the same.
+                let b = out != *rows;
+                let tensor = if b { tensor.replace(".lora_A.", ".lora_B.") } else { tensor };
+                let rank = self.config.rank;
+                let shape = |out, inputs| if b { vec![out, rank] } else { vec![rank, inputs] };
+                let (expected, got) = (shape(*rows, *columns), shape(out, inputs));
+                return Err(ModelError::TensorShape { file, tensor, expected, got });
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the matrices for a model with these modules `(hub name, out, in)`; what is found there says which modules are
     /// adapted.
     ///
@@ -73,28 +142,15 @@ impl PeftAdapter {
     /// `UnexpectedTensor`, `MissingTensor` or `TensorShape` if the adapter does not fit the model; whatever opening says.
     pub fn load<D: Kernels>(&self, modules: &[(&str, usize, usize)], device: &D) -> Result<Adapter<D>> {
         let file = TensorFile::open(&self.dir.join(ADAPTER_TENSORS))?;
-        let mut stored: BTreeMap<(String, bool), String> = BTreeMap::new();
-        for name in file.names() {
-            let unexpected = |why: &str| ModelError::UnexpectedTensor {
-                file: file.path().into(),
-                tensor: name.clone(),
-                why: why.into(),
-            };
-            let (module, is_b) = parse(&name).ok_or_else(|| unexpected("not the A or B of a module"))?;
-            if !modules.iter().any(|(known, ..)| *known == module) {
-                return Err(unexpected("of no linear map of the model"));
-            }
-            if stored.insert((module, is_b), name.clone()).is_some() {
-                return Err(unexpected("there twice, under an old and a new name"));
-            }
-        }
-        let adapted: BTreeSet<&str> = stored.keys().map(|(module, _)| module.as_str()).collect();
-        if adapted.is_empty() {
-            let tensor = format!("{PREFIX}*.lora_A.weight");
-            return Err(ModelError::MissingTensor { file: file.path().into(), tensor });
+        let stored = stored(&file)?;
+        if let Some((_, tensor)) =
+            stored.iter().find(|((module, _), _)| !modules.iter().any(|(known, ..)| known == module))
+        {
+            let (file, tensor) = (file.path().into(), tensor.clone());
+            return Err(ModelError::UnexpectedTensor { file, tensor, why: FOREIGN.into() });
         }
         let rank = self.config.rank;
-        let chosen = modules.iter().filter(|(name, ..)| adapted.contains(name));
+        let chosen = modules.iter().filter(|(name, ..)| stored.keys().any(|(module, _)| module == name));
         let pairs = chosen.map(|&(name, out, inputs)| {
             let a = matrix(&file, &stored, (name, false), [rank, inputs])?;
             let b = matrix(&file, &stored, (name, true), [out, rank])?;
@@ -153,21 +209,25 @@ impl PeftAdapter {
     }
 }
 
-/// The adapted modules as `target_modules` that mean the same whatever names a version of transformers uses: the last part
-/// of a name where all modules that end so are adapted, and from `layers.` or `visual.` on where not.
+/// The adapted modules as `target_modules` that mean the same whatever names a version of transformers uses: the end of a
+/// name where all modules that end so are adapted, and from `layers.` or `visual.` on where not.
 fn short_names<D: Kernels>(adapter: &Adapter<D>, modules: &[&str]) -> Vec<String> {
     let adapted: BTreeSet<&str> = adapter.pairs.iter().map(|pair| pair.module.as_str()).collect();
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let alone = |name: &str| {
-        // The patch embedding is a convolution that ends in `proj` and is never adapted.
-        let end = last(name);
-        end != "proj" && modules.iter().filter(|other| last(other) == end).all(|other| adapted.contains(other))
-    };
-    let short = |name: &&str| match alone(name) {
-        true => last(name),
-        false => name.strip_prefix("model.").unwrap_or(name).to_owned(),
+    let short = |name: &&str| {
+        let end = ending(name);
+        let all = modules.iter().filter(|other| ending(other) == end).all(|other| adapted.contains(other));
+        if all { end } else { name.strip_prefix("model.").unwrap_or(name) }.to_owned()
     };
     adapted.iter().map(short).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The last part of a name, or the last two: `0` alone is also the end of `visual.blocks.0`, and `proj` that of the patch
+/// embedding, neither of which PEFT could adapt.
+fn ending(name: &str) -> &str {
+    let mut dots = name.rmatch_indices('.').map(|(at, _)| at + 1);
+    let last = &name[dots.next().unwrap_or(0)..];
+    let alone = last != "proj" && !last.starts_with(|c: char| c.is_ascii_digit());
+    if alone { last } else { &name[dots.next().unwrap_or(0)..] }
 }
 
 /// Module on the hub, and whether it is `B`, of a tensor's name in the file.
@@ -180,22 +240,55 @@ fn parse(name: &str) -> Option<(String, bool)> {
     Some((hub_name(module), is_b))
 }
 
+/// Why a tensor for a module that is not there should not be there.
+const FOREIGN: &str = "of no linear map of the model";
+
+/// Names of the tensors in an adapter's file, by module and whether it is `B`.
+fn stored(file: &TensorFile) -> Result<StoredNames> {
+    let mut stored = StoredNames::new();
+    for name in file.names() {
+        let unexpected = |why: &str| ModelError::UnexpectedTensor {
+            file: file.path().into(),
+            tensor: name.clone(),
+            why: why.into(),
+        };
+        let place = parse(&name).ok_or_else(|| unexpected("not the A or B of a module"))?;
+        if stored.insert(place, name.clone()).is_some() {
+            return Err(unexpected("there twice, under an old and a new name"));
+        }
+    }
+    if stored.is_empty() {
+        let tensor = format!("{PREFIX}*.lora_A.weight");
+        return Err(ModelError::MissingTensor { file: file.path().into(), tensor });
+    }
+    Ok(stored)
+}
+
+fn tensor_of<'a>(file: &TensorFile, stored: &'a StoredNames, module: &str, is_b: bool) -> Result<&'a str> {
+    stored.get(&(module.to_owned(), is_b)).map(String::as_str).ok_or_else(|| {
+        let tensor = format!("{PREFIX}{}.lora_{}.weight", memory_name(module), if is_b { "B" } else { "A" });
+        ModelError::MissingTensor { file: file.path().into(), tensor }
+    })
+}
+
+fn same_shape(file: &TensorFile, tensor: &str, got: &[usize], expected: [usize; 2]) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    let (file, tensor, expected) = (file.path().into(), tensor.to_owned(), expected.to_vec());
+    Err(ModelError::TensorShape { file, tensor, expected, got: got.to_vec() })
+}
+
 fn matrix(
     file: &TensorFile,
-    stored: &BTreeMap<(String, bool), String>,
+    stored: &StoredNames,
     (module, is_b): (&str, bool),
     expected: [usize; 2],
 ) -> Result<Vec<f32>> {
-    let Some(tensor) = stored.get(&(module.to_owned(), is_b)) else {
-        let tensor = format!("{PREFIX}{}.lora_{}.weight", memory_name(module), if is_b { "B" } else { "A" });
-        return Err(ModelError::MissingTensor { file: file.path().into(), tensor });
-    };
+    let tensor = tensor_of(file, stored, module, is_b)?;
     let (got, values) = file.tensor_f32(tensor)?;
-    if got == expected {
-        return Ok(values);
-    }
-    let (file, tensor, expected) = (file.path().into(), tensor.clone(), expected.to_vec());
-    Err(ModelError::TensorShape { file, tensor, expected, got })
+    same_shape(file, tensor, &got, expected)?;
+    Ok(values)
 }
 
 /// Reads fields of `adapter_config.json`.

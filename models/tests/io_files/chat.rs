@@ -79,6 +79,24 @@ fn what_templates_may_call() {
 }
 
 #[test]
+fn templates_end_in_little_time_and_memory() {
+    let refused = |source: &str, word: &str| {
+        let message = render(source, json!([])).unwrap_err();
+        assert!(message.contains(word) && message.lines().count() == 1, "{message}");
+    };
+    let over = |inner: &str| {
+        format!("{{% for i in range(10000) %}}{{% for j in range(10000) %}}{inner}{{% endfor %}}{{% endfor %}}")
+    };
+    refused(&over("{% for k in range(10000) %}{% endfor %}"), "20000000 steps");
+    refused(&over(&"x".repeat(1000)), "67108864 bytes");
+    refused(r#"{{ "%1000000000d" | format(1) }}"#, "9999");
+    refused(r#"{{ "%.1000000000f" | format(1.0) }}"#, "9999");
+    refused(r#"{{ "{:>1000000000}".format(1) }}"#, "9999");
+    refused(r#"{{ "x" * 10000000000 }}"#, "too large");
+    assert_eq!(render(r#"{{ "%05d" | format(7) }}{{ "{:>3}".format(1) }}"#, json!([])).unwrap(), "00007  1");
+}
+
+#[test]
 fn every_place_a_template_can_be() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();

@@ -141,6 +141,13 @@ fn settings_in_both_forms() {
     }
 }
 
+#[test]
+fn pictures_are_not_enlarged_without_bound() {
+    let settings = json!({"min_pixels": 4_000_000_000u64, "max_pixels": 10_000_000_000u64});
+    let message = ImageProcessor::from_json(&settings).unwrap_err().to_string();
+    assert!(message.contains("`min_pixels`: expected at most 178956970"), "{message}");
+}
+
 fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
     let mut bytes = Vec::new();
     image.into().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();

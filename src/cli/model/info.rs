@@ -13,8 +13,10 @@ use imagent_models::config::Config;
 use imagent_models::error::ModelError;
 use imagent_models::footprint::{Footprint, adapter_parameters};
 use imagent_models::image_processor::ImageProcessor;
+use imagent_models::lora::PeftAdapter;
 use serde::Serialize;
 
+use super::adapter;
 use crate::cli::print;
 
 /// Rank of the adapters that memory is told for.
@@ -27,12 +29,12 @@ const IMAGES: [(u32, u32); 3] = [(640, 480), (1920, 1080), (3840, 2160)];
 /// Arguments of `imagent model info`.
 ///
 /// Of a model at the hub that is not in the cache, only the small files are fetched. What the memory figures mean and how they
-/// are computed is in docs/memory.md.
+/// are computed is in docs/memory.md. Of an adapter its settings and sizes are told, and of its model if that is a folder here.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A checkpoint folder, `nano`, or a hub id: ORG/NAME or ORG/NAME@REVISION
+    /// A checkpoint folder, a folder of an adapter, `nano`, or a hub id: ORG/NAME or ORG/NAME@REVISION
     #[arg(value_name = "DIR|ID")]
-    model: String,
+    pub(super) model: String,
     /// Tell the tokens of an image of this size; repeatable [default: 640x480 1920x1080 3840x2160]
     #[arg(long = "image", value_name = "WIDTHxHEIGHT", value_parser = size)]
     images: Vec<(u32, u32)>,
@@ -44,7 +46,7 @@ pub(crate) struct Args {
     max_pixels: Option<u64>,
     /// Print as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
@@ -54,7 +56,7 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 
 /// All that is told.
 #[derive(Serialize)]
-struct Info {
+pub(super) struct Info {
     model: String,
     architecture: Architecture,
     footprint: Footprint,
@@ -121,20 +123,24 @@ struct Memory {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
+    if PeftAdapter::is_at(Path::new(&args.model)) {
+        return adapter::run(&args, Path::new(&args.model));
+    }
     // The embedded base is written to a folder that is gone at the end.
     let keep = if args.model == "nano" { Some(nano_base()?) } else { None };
     let located = match &keep {
         Some(base) => Located { dir: base.path().to_owned(), remote: Vec::new() },
         None => locate(&args.model, Need::Description)?,
     };
-    let info = info(&args, &located).map_err(imagent::Error::OpenModel)?;
+    let info = info(&args, &args.model, &located).map_err(imagent::Error::OpenModel)?;
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&info)?));
     }
     print(&show(&info))
 }
 
-fn info(args: &Args, located: &Located) -> Result<Info, ModelError> {
+/// All about the model `name` that lies there.
+pub(super) fn info(args: &Args, name: &str, located: &Located) -> Result<Info, ModelError> {
     let config = Config::open(&located.dir)?;
     let (files, dtypes) = weights(located, &config)?;
     let mut processor = ImageProcessor::open(&located.dir)?;
@@ -145,7 +151,7 @@ fn info(args: &Args, located: &Located) -> Result<Info, ModelError> {
     let images = sizes.iter().map(|&size| image(&processor, size)).collect::<Result<_, _>>()?;
     let footprint = Footprint::of(&config);
     Ok(Info {
-        model: args.model.clone(),
+        model: name.to_owned(),
         architecture: architecture(&config),
         footprint,
         total_parameters: footprint.parameters.total(),
@@ -221,7 +227,8 @@ fn memory(footprint: &Footprint, adapters: u64) -> Memory {
     }
 }
 
-fn show(info: &Info) -> String {
+/// It as text.
+pub(super) fn show(info: &Info) -> String {
     let a = &info.architecture;
     let mut text = format!(
         "{}\nlanguage  {} layers, {} wide, {} heads ({} of keys), MLP {}, vocabulary {}, head {}\n",

@@ -1,5 +1,6 @@
 //! `imagent model`: what can be done to a model without running it.
 
+mod adapter;
 mod info;
 mod init;
 mod merge;
@@ -19,7 +20,7 @@ pub(crate) struct Args {
 enum Command {
     /// Write a random checkpoint of a named size, in Hugging Face's layout
     Init(init::Args),
-    /// Tell what a model is, how many tokens images take, and what memory it needs; weights are not read
+    /// Tell what a model or an adapter is, how many tokens images take, and what memory it needs; weights are not read
     Info(info::Args),
     /// Add an adapter's low-rank terms to a model's weights
     Merge(merge::Args),
