@@ -29,7 +29,12 @@ pub const PLUGINS: &[Entry] = &[
     entry("reward", "deepeyes", "0.8 accuracy + 0.2 format + 1.2 for a right answer with a tool"),
     entry("reward", "format", "1 for a well-formed episode"),
     entry("reward", "imagent", "accuracy × (1 + tool_gain × tool used) + format_weight × format"),
+    entry("tool", "compare", "shows two regions of images side by side"),
+    entry("tool", "contrast", "shows an image with more or less contrast"),
+    entry("tool", "flip", "shows an image mirrored"),
     entry("tool", "look_back", "shows an image again"),
+    entry("tool", "mark", "shows an image with a box drawn on it"),
+    entry("tool", "rotate", "shows an image turned by an angle"),
     entry("tool", "zoom_in", "cuts out a region of an image and shows it enlarged"),
 ];
 

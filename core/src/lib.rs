@@ -29,9 +29,9 @@ pub mod turn;
 
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
-pub use crate::frame::{BBox, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
+pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
 pub use crate::group::{Group, ScoredTrajectory, TrainBatch, TrainRow};
-pub use crate::image::{CropOrigin, ImageShelf, ShelfImage};
+pub use crate::image::{CropOrigin, ImageShelf, Orientation, ShelfImage};
 pub use crate::mask::{Mask, MaskSet};
 pub use crate::message::{Content, Message, Role};
 pub use crate::optimizer::{PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
