@@ -38,7 +38,7 @@ pub use crate::optimizer::{PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
 pub use crate::policy::{
     Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
 };
-pub use crate::reward::{Reward, Score};
+pub use crate::reward::{Reward, Score, score_group};
 pub use crate::sample::{Gold, Sample, SampleError, SampleSource};
 pub use crate::seed::{Key, derive};
 pub use crate::tool::{Arguments, Observation, ObservationImage, Tool, ToolError, ToolSpec, Toolbox};
