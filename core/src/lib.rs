@@ -27,6 +27,9 @@ pub mod tool;
 pub mod trajectory;
 pub mod turn;
 
+/// Pixels, as the crate `image` has them.
+pub use ::image::{Rgb, RgbImage};
+
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
 pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
