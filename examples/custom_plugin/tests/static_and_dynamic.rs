@@ -31,7 +31,7 @@ where
 
 fn config() -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/margin.toml");
-    Config::read(&path, &["train.steps=3"]).unwrap()
+    Config::read(&path, &["train.steps=3", "train.prompts_per_step=4"]).unwrap()
 }
 
 fn world() -> WorldSource {
@@ -45,11 +45,11 @@ fn static_and_dynamic_composition_give_equal_bits() {
     let mut named = config.build_with(Box::new(world()), None).unwrap();
     let dynamic = train(&mut named.experiment);
 
-    let adamw = AdamWConfig { learning_rate: 1e-4, warmup_steps: 1, ..AdamWConfig::default() };
+    let adamw = AdamWConfig { learning_rate: 5e-5, beta2: 0.95, warmup_steps: 2, ..AdamWConfig::default() };
     let model = open_model(&ModelConfig::default(), &adamw).unwrap();
     let reward = Sum {
         offset: 0.0,
-        terms: vec![Term::new(1.0, Price { price: 0.05, ..Price::default() }), Term::new(0.2, Format {})],
+        terms: vec![Term::new(1.0, Price { price: 0.02, ..Price::default() }), Term::new(0.2, Format {})],
     };
     let tools = (MarginZoom { margin: 0.1, ..MarginZoom::default() }, LookBack::default());
     let parts = ((tools, reward), (ActionMask::default(), Vanilla::default()));
