@@ -36,20 +36,33 @@ pub use imagent_models as models;
 pub use imagent_rewards as rewards;
 pub use imagent_tools as tools;
 
-/// The traits, the plug-ins and what puts them together.
+/// The traits, the plug-ins and what puts them together: what a program with plug-ins of its own, or a policy of its own,
+/// needs.
 pub mod prelude {
-    pub use imagent_algorithms::{ActionMask, Grpo, StepReport, TrainObserver, TrainSettings, TrajectoryMask};
+    pub use imagent_algorithms::{
+        ActionMask, Flow, Grpo, StepReport, TrainError, TrainObserver, TrainSettings, TrajectoryMask,
+    };
     pub use imagent_core::{
-        Limits, Mask, MaskSet, Observation, Policy, PolicyOptimizer, PromptStyle, Reward, Sample, SampleSource,
-        Sampling, Score, Tool, ToolError, ToolSpec, Toolbox, Trajectory,
+        Arguments, BBox, BoxFrame, CropOrigin, EndReason, Group, ImageShelf, Limits, Mask, MaskSet, Observation,
+        ObservationImage, Orientation, Origin, Policy, PolicyOptimizer, PromptStyle, Reward, Rgb, RgbImage, Sample,
+        SampleSource, Sampling, Score, ScoredTrajectory, Size, TokenBatch, TokenLoss, Tool, ToolError, ToolSpec,
+        Toolbox, TrainBatch, Trajectory,
+    };
+    /// What an implementation of [`Policy`] speaks in.
+    pub use imagent_core::{
+        EncodeError, Encoder, Key, Message, Next, PolicyError, PolicyPrompt, SampledTurn, ScoreRow, Segment,
+        SegmentImage, StopReason, TokenScores, UpdateReport, Weights,
     };
     pub use imagent_data::{Folder, SynthConfig, WorldConfig, WorldSource};
     pub use imagent_models::adamw::AdamWConfig;
     pub use imagent_models::policy::QwenPolicy;
-    pub use imagent_rewards::{Accuracy, DeepEyes, Format, ImAgent};
-    pub use imagent_tools::{LookBack, ZoomIn};
+    pub use imagent_rewards::{
+        Accumulative, Accuracy, Counterfactual, DeepEyes, Format, Grader, ImAgent, Length, Product, Sum, Term, ToolUse,
+    };
+    pub use imagent_tools::{Compare, Contrast, Flip, LookBack, Mark, Rotate, ZoomIn};
 
     pub use crate::config::{Config, ModelConfig, Schedule, open_model};
+    pub use crate::error::Error;
     pub use crate::experiment::{DynExperiment, Evaluation, Experiment};
-    pub use crate::run::{RunOptions, Watch};
+    pub use crate::run::{Outcome, Quiet, RunOptions, Watch, train_config};
 }

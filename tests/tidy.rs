@@ -11,6 +11,8 @@ use serde_json::Value;
 
 /// Each package, and the packages of this workspace that it depends on (docs/architecture.md).
 const EDGES: &[(&str, &[&str])] = &[
+    ("custom_plugin", &["imagent"]),
+    ("embed", &["imagent"]),
     (
         "imagent",
         &[
@@ -32,7 +34,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("imagent-tools", &["imagent-core"]),
 ];
 /// Folders of the crates other than the facade's.
-const CRATES: [&str; 7] = ["algorithms", "analysis", "core", "data", "models", "rewards", "tools"];
+const CRATES: [&str; 9] = [
+    "algorithms",
+    "analysis",
+    "core",
+    "data",
+    "examples/custom_plugin",
+    "examples/embed",
+    "models",
+    "rewards",
+    "tools",
+];
 /// Most lines of a source file.
 const MOST_LINES: usize = 800;
 /// Folders at the root of a file system that hold somebody's own files.

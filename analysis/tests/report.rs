@@ -103,7 +103,7 @@ fn records_that_contradict_themselves_do_no_harm() {
         record.images.iter_mut().for_each(|image| {
             let bbox = [f64::NAN, 0.0, -5.0, 1e300].into();
             (image.width, image.height) = (0, 0);
-            image.origin = Some(imagent_core::CropOrigin { image: last, bbox });
+            image.origin = Some(imagent_core::CropOrigin::new(last, bbox));
         });
     }
     let html = report_html(&RunData { trajectories: records, ..RunData::default() });

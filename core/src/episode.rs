@@ -181,7 +181,7 @@ impl Episode {
     fn append_observation(&mut self, observation: &Observation, segment: &Segment) {
         let shelf = &mut self.trajectory.shelf;
         let images: Vec<usize> = (observation.images.iter().zip(&segment.images))
-            .map(|(image, shown)| shelf.push(Arc::clone(&image.pixels), shown.shown, image.origin))
+            .map(|(image, shown)| shelf.observe(Arc::clone(&image.pixels), shown.shown, image.origin))
             .collect();
         if let Some(tool) = self.trajectory.turns.last_mut().and_then(|turn| turn.tool.as_mut()) {
             tool.images = images;

@@ -70,6 +70,44 @@ frame!(/** Pixels of the image as resized for the model: Qwen2.5-VL's own conven
 frame!(/** Thousandths of the image's width and height: Qwen2-VL's convention. */ Relative1000, "relative1000", _s => (1000.0, 1000.0));
 frame!(/** Fractions of the image's width and height, from 0 to 1. */ Unit, "unit", _s => (1.0, 1.0));
 
+/// A frame as a setting: in which coordinates a model gives its boxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxFrame {
+    /// Pixels of the image as resized for the model: what Qwen2.5-VL is trained to give.
+    #[default]
+    Shown,
+    /// Pixels of the image file, or of the crop.
+    Original,
+    /// Thousandths of width and height.
+    Relative1000,
+    /// Fractions of width and height.
+    Unit,
+}
+
+impl BoxFrame {
+    /// What the model is told of the frame.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Shown => "in pixels of the image as shown",
+            Self::Original => "in pixels of the original image",
+            Self::Relative1000 => "in thousandths of the image's width and height",
+            Self::Unit => "in fractions of the image's width and height",
+        }
+    }
+
+    /// Corners given in this frame, as a box in frame `G` of an image of these sizes; clamped to the image before the
+    /// change of frames, so that finite corners stay finite.
+    pub fn read<G: Frame>(self, corners: [f64; 4], sizes: &ImageSizes) -> BBox<G> {
+        match self {
+            Self::Shown => BBox::<Shown>::from(corners).clamp(sizes).to(sizes),
+            Self::Original => BBox::<Original>::from(corners).clamp(sizes).to(sizes),
+            Self::Relative1000 => BBox::<Relative1000>::from(corners).clamp(sizes).to(sizes),
+            Self::Unit => BBox::<Unit>::from(corners).clamp(sizes).to(sizes),
+        }
+    }
+}
+
 /// An axis-aligned box in frame `F`: `x1 ≤ x < x2`, `y1 ≤ y < y2`.
 #[derive(Serialize, Deserialize)]
 #[serde(from = "[f64; 4]", into = "[f64; 4]")]

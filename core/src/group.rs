@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::mask::MaskSet;
 use crate::optimizer::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenScores};
 use crate::policy::ScoreRow;
-use crate::reward::{Reward, Score};
+use crate::reward::{Reward, Score, score_group};
 use crate::sample::Sample;
 use crate::trajectory::{Origin, Trajectory};
 
@@ -20,7 +20,7 @@ pub struct ScoredTrajectory {
 }
 
 impl ScoredTrajectory {
-    /// Grades a trajectory.
+    /// Grades a trajectory by itself.
     pub fn grade<R: Reward + ?Sized>(trajectory: Trajectory, reward: &R) -> Self {
         let score = reward.score(&trajectory.sample, &trajectory);
         Self { trajectory, score }
@@ -39,12 +39,12 @@ pub struct Group {
 }
 
 impl Group {
-    /// Grades the trajectories of one prompt; those that cannot be graded are counted and left out.
+    /// Grades the trajectories of one prompt together; those that cannot be graded are counted and left out.
     pub fn grade<R: Reward + ?Sized>(sample: Arc<Sample>, trajectories: Vec<Trajectory>, reward: &R) -> Self {
         let all = trajectories.len();
-        let members: Vec<_> = trajectories
-            .into_iter()
-            .map(|trajectory| ScoredTrajectory::grade(trajectory, reward))
+        let scores = score_group(reward, &sample, &trajectories);
+        let members: Vec<_> = (trajectories.into_iter().zip(scores))
+            .map(|(trajectory, score)| ScoredTrajectory { trajectory, score })
             .filter(|scored| scored.score.skip.is_none())
             .collect();
         Self { sample, skipped: all - members.len(), members }

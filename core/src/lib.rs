@@ -27,18 +27,21 @@ pub mod tool;
 pub mod trajectory;
 pub mod turn;
 
+/// Pixels, as the crate `image` has them.
+pub use ::image::{Rgb, RgbImage};
+
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
-pub use crate::frame::{BBox, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
+pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
 pub use crate::group::{Group, ScoredTrajectory, TrainBatch, TrainRow};
-pub use crate::image::{CropOrigin, ImageShelf, ShelfImage};
+pub use crate::image::{CropOrigin, ImageShelf, Orientation, ShelfImage};
 pub use crate::mask::{Mask, MaskSet};
 pub use crate::message::{Content, Message, Role};
 pub use crate::optimizer::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
 pub use crate::policy::{
     Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
 };
-pub use crate::reward::{Reward, Score};
+pub use crate::reward::{Reward, Score, score_group};
 pub use crate::sample::{Gold, Sample, SampleError, SampleSource};
 pub use crate::seed::{Key, derive};
 pub use crate::tool::{Arguments, Observation, ObservationImage, Tool, ToolError, ToolSpec, Toolbox};

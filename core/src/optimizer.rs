@@ -64,6 +64,11 @@ impl TokenBatch {
     pub fn is_empty(&self) -> bool {
         self.logprobs.is_empty()
     }
+
+    /// The row of each token.
+    pub fn row_of_tokens(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.rows()).flat_map(|row| self.row(row).map(move |_| row))
+    }
 }
 
 /// A loss and its derivative.

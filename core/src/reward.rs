@@ -37,6 +37,19 @@ impl Score {
 /// an observation or a log-probability.
 #[typetag::serde(tag = "type")]
 pub trait Reward: Send + Sync + std::fmt::Debug {
-    /// Grades one trajectory.
+    /// Grades one trajectory by itself: all that there is in an evaluation.
     fn score(&self, sample: &Sample, trajectory: &Trajectory) -> Score;
+
+    /// Grades the trajectories of one prompt together, one score each, in order. By default each by itself; a reward
+    /// that compares a trajectory with others of its group has its own. Called by [`score_group`].
+    fn score_group(&self, sample: &Sample, group: &[Trajectory]) -> Vec<Score> {
+        group.iter().map(|trajectory| self.score(sample, trajectory)).collect()
+    }
+}
+
+/// The scores of a group, one a trajectory: one that the reward left out is a skip, one too many is dropped.
+pub fn score_group<R: Reward + ?Sized>(reward: &R, sample: &Sample, group: &[Trajectory]) -> Vec<Score> {
+    let mut scores = reward.score_group(sample, group);
+    scores.resize_with(group.len(), || Score::skip("the reward gave no score"));
+    scores
 }

@@ -48,4 +48,17 @@ impl Key {
     pub fn rng(self, position: u64) -> ChaCha8Rng {
         rng(self.0, &[position])
     }
+
+    /// A number in `[0, 1)` for the `position`-th sampled token: all the chance that a policy of one's own needs.
+    ///
+    /// ```
+    /// use imagent_core::Key;
+    /// let key = Key::new(1, 0, "sample", 3);
+    /// assert!((0.0..1.0).contains(&key.uniform(7)));
+    /// assert_ne!(key.uniform(7), key.uniform(8));
+    /// ```
+    pub fn uniform(self, position: u64) -> f64 {
+        // 53 bits, as many as an f64 holds.
+        (derive(self.0, &[position]) >> 11) as f64 / (1u64 << 53) as f64
+    }
 }

@@ -26,7 +26,7 @@ pub struct ToolSpec {
 pub struct ObservationImage {
     /// Its pixels.
     pub pixels: Arc<RgbImage>,
-    /// The region it shows, where it shows one.
+    /// The region it shows; `None` where it shows no axis-aligned region of one image.
     pub origin: Option<CropOrigin>,
 }
 
@@ -92,6 +92,19 @@ pub enum ToolError {
         /// The largest ratio of sides.
         max: u32,
     },
+    /// What is wrong with the second box of a call that has two.
+    #[error("other_{0}")]
+    OtherBox(Box<ToolError>),
+    /// A number that is not in its range.
+    #[error("{argument} must be a number from {low} to {high}")]
+    OutOfRange {
+        /// The argument.
+        argument: &'static str,
+        /// The least value.
+        low: f64,
+        /// The largest value.
+        high: f64,
+    },
     /// What a tool of somebody else's says.
     #[error("{0}")]
     Other(String),
@@ -112,6 +125,8 @@ impl ToolError {
             Self::OutsideBox(_) => "outside_box",
             Self::TinyBox { .. } => "tiny_box",
             Self::ThinBox { .. } => "thin_box",
+            Self::OtherBox(error) => error.name(),
+            Self::OutOfRange { .. } => "out_of_range",
             Self::Other(_) => "other",
         }
     }
@@ -194,3 +209,5 @@ toolbox_tuple!(A, B, C);
 toolbox_tuple!(A, B, C, D);
 toolbox_tuple!(A, B, C, D, E);
 toolbox_tuple!(A, B, C, D, E, F);
+toolbox_tuple!(A, B, C, D, E, F, G);
+toolbox_tuple!(A, B, C, D, E, F, G, H);

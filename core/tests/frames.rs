@@ -117,7 +117,7 @@ proptest! {
                 expected.y1 + (y + h) * expected.height(),
             );
             let pixels = Arc::new(RgbImage::new(width, height));
-            at = shelf.push(pixels, Size::new(28, 28), Some(CropOrigin { image: at, bbox }));
+            at = shelf.push(pixels, Size::new(28, 28), Some(CropOrigin::new(at, bbox)));
         }
         let (root, region) = shelf.root_region(at).unwrap();
         prop_assert_eq!(root, 2);
@@ -144,8 +144,8 @@ fn an_origin_that_names_no_earlier_image_has_no_root() {
     let bbox = BBox::new(0.0, 0.0, 1.0, 1.0);
     for source in [0, 1, 2, 9] {
         let mut shelf = ImageShelf::new();
-        shelf.push(Arc::new(RgbImage::new(4, 4)), Size::new(28, 28), Some(CropOrigin { image: source, bbox }));
-        shelf.push(Arc::new(RgbImage::new(4, 4)), Size::new(28, 28), Some(CropOrigin { image: 1, bbox }));
+        shelf.push(Arc::new(RgbImage::new(4, 4)), Size::new(28, 28), Some(CropOrigin::new(source, bbox)));
+        shelf.push(Arc::new(RgbImage::new(4, 4)), Size::new(28, 28), Some(CropOrigin::new(1, bbox)));
         assert_eq!((shelf.root_region(1), shelf.root_region(2)), (None, None), "{source}");
     }
 }

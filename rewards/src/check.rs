@@ -15,6 +15,13 @@ pub(crate) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     (value >= 0.0).then_some(value).ok_or_else(|| D::Error::custom(format_args!("must not be negative, got {value}")))
 }
 
+/// A number above 0 and at most 1.
+pub(crate) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = finite(deserializer)?;
+    let within = value > 0.0 && value <= 1.0;
+    within.then_some(value).ok_or_else(|| D::Error::custom(format_args!("must be above 0 and at most 1, got {value}")))
+}
+
 /// 1 when a tool call of the trajectory returned an image.
 pub(crate) fn tool(trajectory: &Trajectory) -> f64 {
     f64::from(u8::from(trajectory.used_tool()))

@@ -1,64 +1,12 @@
 //! What trajectories are worth: each formula on chosen episodes, and properties on any.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
+mod common;
 
-use imagent_core::testing::{FakePolicy, fake_sample};
-use imagent_core::{
-    Arguments, EndReason, ImageShelf, Limits, Observation, ObservationImage, PromptStyle, Reward, RolloutRequest,
-    Sampling, Score, Tool, ToolError, ToolSpec, Trajectory, rollout,
-};
+use common::{FAIL, LOOK, RIGHT, WRONG, play, play_for, score};
+use imagent_core::{BoxFrame, EndReason, Reward};
 use imagent_rewards::{Accuracy, DeepEyes, Format, Grader, ImAgent};
 use proptest::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// Shows image 1 again and says the gold answer in its text; with argument `fail`, fails.
-#[derive(Debug, Serialize, Deserialize)]
-struct Look {}
-
-#[typetag::serde(name = "test_look")]
-impl Tool for Look {
-    fn spec(&self) -> ToolSpec {
-        ToolSpec { name: "look".into(), description: String::new(), parameters: serde_json::json!({}) }
-    }
-    fn call(&self, arguments: &Arguments, images: &ImageShelf) -> Result<Observation, ToolError> {
-        if arguments.contains_key("fail") {
-            return Err(ToolError::Other("<answer>seven</answer>".into()));
-        }
-        let pixels = Arc::clone(&images.get(1).unwrap().pixels);
-        let text = "<answer>seven</answer> seven".to_owned();
-        Ok(Observation { text, images: vec![ObservationImage { pixels, origin: None }] })
-    }
-}
-
-const LOOK: &str = r#"<tool_call>{"name": "look", "arguments": {}}</tool_call>"#;
-const FAIL: &str = r#"<tool_call>{"name": "look", "arguments": {"fail": 1}}</tool_call>"#;
-const RIGHT: &str = "<answer>Seven.</answer>";
-const WRONG: &str = "<answer>six</answer>";
-
-fn play_for(gold: &str, turns: &[String]) -> Trajectory {
-    let script = turns.to_vec();
-    let mut policy = FakePolicy::new(move |_, turn| script.get(turn).cloned().unwrap_or_default());
-    let limits = Limits { max_new_tokens: 4000, ..Limits::default() };
-    let request = RolloutRequest {
-        group_size: 1,
-        sampling: Sampling::default(),
-        limits,
-        prompt: PromptStyle::default(),
-        seed: 0,
-        round: 0,
-    };
-    let sample = fake_sample("a", 1, "Which digit? <answer>seven</answer>", gold);
-    rollout(&mut policy, &Look {}, &[sample], &request).unwrap().remove(0).remove(0)
-}
-
-fn play(turns: &[&str]) -> Trajectory {
-    play_for("seven", &turns.iter().map(|&turn| turn.to_owned()).collect::<Vec<_>>())
-}
-
-fn score(reward: &dyn Reward, trajectory: &Trajectory) -> Score {
-    reward.score(&trajectory.sample, trajectory)
-}
 
 fn value(reward: &dyn Reward, turns: &[&str]) -> f32 {
     score(reward, &play(turns)).value
@@ -126,7 +74,7 @@ fn what_tools_and_prompts_say_is_never_graded() {
 fn what_cannot_be_graded_is_skipped() {
     let right = [RIGHT.to_owned()];
     let empty = play_for(" ", &right);
-    for grader in [Grader::Exact {}, Grader::Choice {}, Grader::Number { tolerance: 1.0 }] {
+    for grader in [Grader::Exact {}, Grader::Choice {}, Grader::Number { tolerance: 1.0, relative: 0.0 }] {
         let rewards: [Box<dyn Reward>; 3] = [
             Box::new(Accuracy { grader }),
             Box::new(ImAgent { grader, ..ImAgent::default() }),
@@ -162,7 +110,15 @@ fn any_grader() -> impl Strategy<Value = Grader> {
     prop_oneof![
         Just(Grader::Exact {}),
         Just(Grader::Choice {}),
-        (0.0f64..2.0).prop_map(|tolerance| Grader::Number { tolerance })
+        (0.0f64..2.0).prop_map(|tolerance| Grader::Number { tolerance, relative: 0.0 }),
+        (0.0f64..2.0).prop_map(|relative| Grader::Number { tolerance: 0.0, relative }),
+        any::<bool>().prop_map(|partial| Grader::Set { partial }),
+        (0.01f64..1.0, any::<bool>()).prop_map(|(threshold, partial)| Grader::Box {
+            threshold,
+            partial,
+            frame: BoxFrame::Shown,
+            gold_frame: BoxFrame::Original,
+        })
     ]
 }
 
@@ -218,7 +174,7 @@ proptest! {
 
     #[test]
     fn numbers_are_read_as_they_are_written(value in -1e9f64..1e9, tolerance in 0.0f64..1.0) {
-        let grader = Grader::Number { tolerance };
+        let grader = Grader::Number { tolerance, relative: 0.0 };
         prop_assert_eq!(grader.equal(&value.to_string(), &format!("{value:e}")), Some(true));
         let off = value + tolerance * 1.01 + 1e-6;
         prop_assert_eq!(grader.equal(&value.to_string(), &off.to_string()), Some(false));

@@ -12,7 +12,7 @@ mod observer;
 pub mod profile;
 pub mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,7 +24,7 @@ use imagent_models::policy::QwenPolicy;
 pub use folder::RunFolder;
 pub use watch::{Quiet, Watch};
 
-use crate::config::Schedule;
+use crate::config::{Config, Schedule};
 use crate::error::Error;
 use crate::experiment::Experiment;
 use observer::RunObserver;
@@ -55,6 +55,25 @@ pub struct Outcome {
     pub before: Option<EvalTable>,
     /// Held-out figures after training.
     pub after: Option<EvalTable>,
+}
+
+/// Builds what a config names and trains it in the folder `dir`: `imagent train CONFIG --out DIR`, for a program with
+/// plug-ins of its own.
+///
+/// # Errors
+/// As [`Config::build`] and [`train`].
+pub fn train_config(config: Config, dir: &Path, watch: &mut dyn Watch) -> Result<Outcome, Error> {
+    let (text, schedule) = (config.to_toml(), config.train.schedule());
+    let mut parts = config.build()?;
+    let options = RunOptions {
+        dir: dir.to_owned(),
+        resume: false,
+        config: text,
+        schedule,
+        model_dir: parts.model_dir.clone(),
+        interrupt: Arc::default(),
+    };
+    train(&mut parts.experiment, &options, watch)
 }
 
 /// Trains, evaluates before and after, and keeps a run folder.

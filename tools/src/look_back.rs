@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use imagent_core::{Arguments, BBox, CropOrigin, ImageShelf, Observation, ObservationImage, Tool, ToolError, ToolSpec};
+use imagent_core::{Arguments, ImageShelf, Observation, ObservationImage, Orientation, Tool, ToolError, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::arguments;
+use crate::{arguments, picture};
 
 /// *Visual reflection* of IMAgent (arXiv 2512.08980): returns image `image` of the shelf once more, so that its tokens
 /// stand close to what the model writes next.
@@ -36,25 +36,14 @@ pub struct LookBack {}
 #[typetag::serde(name = "look_back")]
 impl Tool for LookBack {
     fn spec(&self) -> ToolSpec {
-        ToolSpec {
-            name: "look_back".to_owned(),
-            description: "Shows an image again.".to_owned(),
-            parameters: json!({
-                "type": "object",
-                "properties": {
-                    "image": {"type": "integer", "minimum": 1, "description": "Number of the image, counted from 1."},
-                },
-                "required": ["image"],
-            }),
-        }
+        let properties = json!({"image": arguments::image_schema()});
+        arguments::spec("look_back", "Shows an image again.", properties, json!(["image"]))
     }
 
     fn call(&self, arguments: &Arguments, images: &ImageShelf) -> Result<Observation, ToolError> {
         arguments::only(arguments, &["image"])?;
         let (index, image) = arguments::image(arguments, images)?;
-        let size = image.sizes.original;
-        let bbox = BBox::new(0.0, 0.0, f64::from(size.width), f64::from(size.height));
-        let origin = Some(CropOrigin { image: index, bbox });
+        let origin = Some(picture::whole(index, image, Orientation::Upright));
         let pixels = Arc::clone(&image.pixels);
         Ok(Observation { text: String::new(), images: vec![ObservationImage { pixels, origin }] })
     }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use imagent_core::Tool;
-use imagent_tools::{BoxFrame, LookBack, PLUGINS, ZoomIn};
+use imagent_tools::{BoxFrame, Compare, Contrast, Flip, LookBack, Mark, PLUGINS, Rotate, ZoomIn};
 use serde_json::json;
 
 /// The registry cannot be listed; its error for an unknown tag can.
@@ -40,6 +40,14 @@ fn each_tag_round_trips_and_is_the_name_that_the_model_calls() {
 fn defaults_in_full() {
     let written = |tool: &dyn Tool| serde_json::to_string(tool).unwrap();
     assert_eq!(written(&LookBack::default()), r#"{"type":"look_back"}"#);
+    assert_eq!(written(&Contrast::default()), r#"{"type":"contrast"}"#);
+    assert_eq!(written(&Flip::default()), r#"{"type":"flip"}"#);
+    assert_eq!(written(&Rotate::default()), r#"{"type":"rotate"}"#);
+    assert_eq!(written(&Mark::default()), r#"{"type":"mark","frame":"shown","min_side":1,"width":2}"#);
+    assert_eq!(
+        written(&Compare::default()),
+        r#"{"type":"compare","frame":"shown","min_side":4,"max_aspect":50,"gap":8}"#
+    );
     assert_eq!(
         written(&ZoomIn::default()),
         r#"{"type":"zoom_in","frame":"shown","min_side":4,"max_aspect":100,"min_output":0}"#
@@ -52,6 +60,10 @@ fn ranges_are_checked_when_read() {
     assert!(refused("max_aspect", 0).contains("max_aspect must be from 1 to 200, got 0"));
     assert!(refused("max_aspect", 201).contains("max_aspect"));
     assert!(refused("min_output", 2049).contains("min_output must be from 0 to 2048, got 2049"));
+    let refused = |tag: &str, field: &str, value: u64| read(&json!({"type": tag, field: value})).unwrap_err();
+    assert!(refused("mark", "width", 0).contains("width must be from 1 to 64, got 0"));
+    assert!(refused("compare", "gap", 29).contains("gap must be from 0 to 28, got 29"));
+    assert!(refused("compare", "max_aspect", 100).contains("max_aspect must be from 1 to 99, got 100"));
     assert!(read(&json!({"type": "zoom_in", "frame": "inches"})).unwrap_err().contains("inches"));
 }
 

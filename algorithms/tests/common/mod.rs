@@ -26,7 +26,7 @@ impl Tool for Crop {
         let index = arguments["image"].as_i64().unwrap();
         let source = images.get(index as usize).ok_or(ToolError::NoImage { index, count: images.len() })?;
         let bbox = serde_json::from_value(arguments["box"].clone()).unwrap();
-        let origin = Some(CropOrigin { image: index as usize, bbox });
+        let origin = Some(CropOrigin::new(index as usize, bbox));
         let images = vec![ObservationImage { pixels: Arc::clone(&source.pixels), origin }];
         Ok(Observation { text: String::new(), images })
     }

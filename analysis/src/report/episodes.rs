@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use imagent_core::{BBox, Gold, Original};
+use imagent_core::{BBox, Gold, Original, Size};
 
 use super::RunData;
 use super::names::label;
@@ -199,12 +199,7 @@ fn regions(index: usize, record: &TrajectoryRecord) -> Vec<(usize, BBox<Original
         }
         let bbox = match found.last() {
             None => origin.bbox,
-            Some((_, inner)) => {
-                let (sx, sy) =
-                    (origin.bbox.width() / f64::from(image.width), origin.bbox.height() / f64::from(image.height));
-                let (x, y) = (origin.bbox.x1, origin.bbox.y1);
-                BBox::new(x + inner.x1 * sx, y + inner.y1 * sy, x + inner.x2 * sx, y + inner.y2 * sy)
-            }
+            Some((_, inner)) => origin.to_source(Size::new(image.width, image.height), *inner),
         };
         found.push((origin.image, bbox));
         at = entry(origin.image);

@@ -33,7 +33,7 @@ impl Tool for Crop {
         let cut = image::imageops::crop_imm(&*source.pixels, edges[0], edges[1], w, h).to_image();
         let pixels = image::imageops::resize(&cut, w * 2, h * 2, image::imageops::FilterType::CatmullRom);
         let bbox = BBox::<Original>::from([edges[0], edges[1], edges[2], edges[3]].map(f64::from));
-        let image = ObservationImage { pixels: Arc::new(pixels), origin: Some(CropOrigin { image: index, bbox }) };
+        let image = ObservationImage { pixels: Arc::new(pixels), origin: Some(CropOrigin::new(index, bbox)) };
         Ok(Observation { text: format!("Image {}: region of image {index}.", images.len() + 1), images: vec![image] })
     }
 }

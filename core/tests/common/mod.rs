@@ -34,7 +34,7 @@ impl Tool for Show {
         let (image, bbox) = images.root_region(1).ok_or(ToolError::NoImage { index: 1, count: 0 })?;
         let show = |_| ObservationImage {
             pixels: Arc::new(RgbImage::new(side, side)),
-            origin: Some(CropOrigin { image, bbox }),
+            origin: Some(CropOrigin::new(image, bbox)),
         };
         Ok(Observation { text: "seen".to_owned(), images: (0..number("count").unwrap_or(1)).map(show).collect() })
     }

@@ -1,0 +1,191 @@
+//! Graders: whether an answer is the gold one. Deterministic, and reads the trajectory's answer only.
+
+mod boxes;
+mod number;
+mod set;
+mod text;
+
+use imagent_core::{BBox, BoxFrame, Original, Sample, Trajectory};
+use serde::{Deserialize, Serialize};
+
+use crate::check;
+use boxes::written;
+use number::{close, number};
+use text::{letter, normal};
+
+/// Why a sample cannot be graded, whatever is answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GradeError {
+    /// There is no gold answer.
+    #[error("sample {id}: the gold answer is empty")]
+    EmptyGold {
+        /// The sample.
+        id: String,
+    },
+    /// The gold answer is not of the grader's kind.
+    #[error("sample {id}: the gold answer {gold:?} is not {expected}")]
+    WrongGold {
+        /// The sample.
+        id: String,
+        /// Its gold answer.
+        gold: String,
+        /// What the grader takes.
+        expected: &'static str,
+    },
+}
+
+/// How an answer is compared with the gold answer. Both are read in the same way.
+///
+/// ```
+/// use imagent_rewards::Grader;
+/// let choice: Grader = serde_json::from_str(r#"{"kind": "choice"}"#)?;
+/// assert_eq!(choice.equal("B", "(B)"), Some(true));
+/// assert_eq!(choice.equal("B", "b or C"), Some(false));
+/// assert_eq!(choice.equal("seven", "A"), None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Grader {
+    /// Equal texts after these steps: lower case; whitespace trimmed and every run of it made one space; then, as
+    /// often as it applies, one full stop at the end or one pair of surrounding quotes (`"…"`, `'…'`, `` `…` ``, `“…”`,
+    /// `‘…’`) taken off, and whitespace trimmed again. The default.
+    Exact {},
+    /// Equal letters of a choice. After trimming whitespace, one capital letter from A to Z: alone (`B`), in
+    /// parentheses (`(B)`), with a full stop (`B.`), or with a full stop, whitespace and any text (`B. a red car`).
+    /// Nothing else is a letter: not `b`, `B)`, `B: a car`, `the answer is B`, `B or C`.
+    Choice {},
+    /// Numbers that differ by at most `tolerance`, or by at most `relative` times the larger of the two: what Python's
+    /// `math.isclose` takes for equal.
+    ///
+    /// After trimming whitespace: a sign (`+`, `-` or `−`) or none; digits, plainly or in groups of three by commas
+    /// (`1,234,567`); a fraction (`.5`) or none, of which one without digits (`7.`) is none; an exponent (`e-3`) or
+    /// none; a percent sign, after whitespace or not, that divides by 100, or none. Nothing else is a number, units
+    /// included.
+    Number {
+        /// Largest absolute difference, not negative; default 1e-6.
+        #[serde(default = "tolerance", deserialize_with = "check::not_negative")]
+        tolerance: f64,
+        /// Largest difference as a fraction of the larger number, not negative; default 0.
+        #[serde(default, deserialize_with = "check::not_negative")]
+        relative: f64,
+    },
+    /// Boxes that overlap: intersection over union of at least `threshold`.
+    ///
+    /// After trimming whitespace, and a code fence or `<|box_start|>…<|box_end|>` around it, one box is
+    /// `[x1, y1, x2, y2]`, an object `{"bbox_2d": [x1, y1, x2, y2]}` with any other fields, a list of one of these, or
+    /// `(x1, y1), (x2, y2)`, with `x1 < x2` and `y1 < y2`. Nothing else is a box: not two of them, none within a sentence.
+    ///
+    /// The gold box is the sample's answer where that is one (in `gold_frame`, on the image that its field `image` says,
+    /// else image 1); otherwise the sample's gold regions, of which the nearest counts. The answer is read in `frame`, on the
+    /// image of the gold box; where it has a field `image` that says another, it is wrong.
+    Box {
+        /// Least intersection over union, above 0 and at most 1; default 0.5.
+        #[serde(default = "half", deserialize_with = "check::share")]
+        threshold: f64,
+        /// Gives the intersection over union itself, whatever the threshold; default false.
+        #[serde(default)]
+        partial: bool,
+        /// Frame of the answer; default `shown`, Qwen2.5-VL's own convention.
+        #[serde(default)]
+        frame: BoxFrame,
+        /// Frame of a gold answer that is a box; default `original`.
+        #[serde(default = "original")]
+        gold_frame: BoxFrame,
+    },
+    /// Equal sets of answers, in any order.
+    ///
+    /// A JSON list of texts and numbers has its elements as items. Any other text loses one pair of brackets around it
+    /// (`{…}`, `[…]`, `(…)`); then its items end at semicolons and line breaks where it has one of these, else at commas and
+    /// at the word `and`. So commas group no digits here: write `1234`, or a JSON list. Each item is brought to the
+    /// normal form of `exact`; empty ones and repetitions go.
+    Set {
+        /// Gives the F1 of the two sets, `2·|both| / (|gold| + |answer|)`, in place of 0 or 1; default false.
+        #[serde(default)]
+        partial: bool,
+    },
+}
+
+fn tolerance() -> f64 {
+    1e-6
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn original() -> BoxFrame {
+    BoxFrame::Original
+}
+
+impl Default for Grader {
+    fn default() -> Self {
+        Self::Exact {}
+    }
+}
+
+impl Grader {
+    /// Whether `answer` is `gold`, wholly where the grader knows of parts; `None` where `gold` is empty or not of this
+    /// kind. Boxes are taken to be in one frame.
+    pub fn equal(&self, gold: &str, answer: &str) -> Option<bool> {
+        self.share(gold, answer).map(|share| share >= 1.0)
+    }
+
+    /// How far `answer` is `gold`, from 0 to 1; 0 or 1 but for `partial`.
+    fn share(&self, gold: &str, answer: &str) -> Option<f64> {
+        let is = |equal: bool| f64::from(u8::from(equal));
+        match *self {
+            Self::Exact {} => Some(normal(gold)).filter(|gold| !gold.is_empty()).map(|gold| is(gold == normal(answer))),
+            Self::Choice {} => letter(gold).map(|gold| is(letter(answer) == Some(gold))),
+            Self::Number { tolerance, relative } => {
+                let equal = |gold| number(answer).is_some_and(|answer| close(gold, answer, tolerance, relative));
+                number(gold).map(|gold| is(equal(gold)))
+            }
+            Self::Box { threshold, partial, .. } => {
+                let gold = BBox::<Original>::from(written(gold)?.corners);
+                let iou = written(answer).map_or(0.0, |answer| gold.iou(answer.corners.into()));
+                Some(if partial { iou } else { is(iou >= threshold) })
+            }
+            Self::Set { partial } => {
+                let (gold, answer) = (set::items(gold), set::items(answer));
+                let share = if partial { set::f1(&gold, &answer) } else { is(gold == answer) };
+                (!gold.is_empty()).then_some(share)
+            }
+        }
+    }
+
+    /// 1 for the gold answer, 0 for another or none; with `partial`, what lies between.
+    ///
+    /// # Errors
+    /// When the sample has no gold answer of this kind.
+    pub fn grade(&self, sample: &Sample, trajectory: &Trajectory) -> Result<f64, GradeError> {
+        let answer = trajectory.answer.as_deref();
+        let graded = match *self {
+            Self::Box { threshold, partial, frame, gold_frame } => {
+                let gold = boxes::gold(sample, gold_frame, &trajectory.shelf);
+                let iou = boxes::overlap(answer.unwrap_or_default(), &gold, frame, &trajectory.shelf);
+                let share = if partial { iou } else { f64::from(u8::from(iou >= threshold)) };
+                (!gold.is_empty()).then_some(share)
+            }
+            _ => self.share(&sample.answer, answer.unwrap_or_default()),
+        };
+        match graded {
+            Some(share) => Ok(if answer.is_some() { share } else { 0.0 }),
+            None => Err(self.error(sample)),
+        }
+    }
+
+    fn error(&self, sample: &Sample) -> GradeError {
+        let id = sample.id.clone();
+        let expected = match self {
+            Self::Exact {} => return GradeError::EmptyGold { id },
+            _ if sample.answer.trim().is_empty() => return GradeError::EmptyGold { id },
+            Self::Choice {} => "a letter of a choice",
+            Self::Number { .. } => "a number",
+            Self::Box { .. } => "a box on an image",
+            Self::Set { .. } => "a set of answers",
+        };
+        GradeError::WrongGold { id, gold: sample.answer.clone(), expected }
+    }
+}
