@@ -129,6 +129,44 @@ pub enum Error {
         /// Where the model was kept.
         kept: PathBuf,
     },
+    /// The folder of an ablation holds a run of another config.
+    #[error("arm `{arm}`, seed {seed}: the run in {} has `{key} = {found}`, the arm has {wanted} now; choose another folder with --out, or remove that one", path.display())]
+    ChangedArm {
+        /// The arm.
+        arm: String,
+        /// The seed.
+        seed: u64,
+        /// The run's folder.
+        path: PathBuf,
+        /// The first key that differs.
+        key: String,
+        /// Its value there.
+        found: String,
+        /// Its value here.
+        wanted: String,
+    },
+    /// Another process writes to a run.
+    #[error("{}: another process is still writing this run; try again when it has ended", path.display())]
+    Busy {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// Runs of an ablation failed.
+    #[error("{} of {runs} runs failed: {}", failed.len(), failed.join("; "))]
+    FailedRuns {
+        /// How many runs there are.
+        runs: usize,
+        /// Arm, seed and reason of each.
+        failed: Vec<String>,
+    },
+    /// The user stopped an ablation.
+    #[error("interrupted, {done} of {runs} runs are done; the same command goes on")]
+    InterruptedAblation {
+        /// Runs done.
+        done: usize,
+        /// How many there are.
+        runs: usize,
+    },
     /// The user stopped the run.
     #[error("interrupted after step {step}; {kept}")]
     Interrupted {
@@ -155,6 +193,9 @@ impl Error {
             | Self::Policy(_)
             | Self::Encode(_)
             | Self::Gate { .. }
+            | Self::Busy { .. }
+            | Self::FailedRuns { .. }
+            | Self::InterruptedAblation { .. }
             | Self::Interrupted { .. } => false,
             Self::Config(_)
             | Self::NoModel { .. }
@@ -166,6 +207,7 @@ impl Error {
             | Self::NoSample { .. }
             | Self::Occupied { .. }
             | Self::OtherRun { .. }
+            | Self::ChangedArm { .. }
             | Self::BadCheckpoint { .. } => true,
         }
     }

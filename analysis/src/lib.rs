@@ -4,6 +4,10 @@
 //! with a number, and names it does not know are plotted all the same.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod ablation;
+pub mod alarms;
+pub mod attention;
+pub mod bca;
 mod error;
 pub mod plot;
 pub mod record;
@@ -17,6 +21,8 @@ pub use crate::record::{
     ImageCodec, ImageEntry, ImageSource, MetricsRow, MetricsWriter, TokenEntry, TrajectoryRecord, TurnEntry,
     read_metrics, read_rollouts, write_rollouts,
 };
-pub use crate::report::{EvalTable, RunData, load_run, report_html, write_report};
+pub use crate::report::{
+    Episode, EvalTable, RunData, load_run, report_html, write_ablation_report, write_report,
+};
 pub use crate::table::{before_after, table};
 pub use crate::tensorboard::EventWriter;

@@ -6,7 +6,7 @@
 //! * [`watch`]: who is told about progress.
 
 pub mod checkpoint;
-mod folder;
+pub(crate) mod folder;
 mod observer;
 pub mod watch;
 
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use imagent_analysis::alarms::AlarmConfig;
 use imagent_analysis::{EvalTable, EventWriter, MetricsWriter, read_metrics, write_report};
 use imagent_core::{MaskSet, PolicyOptimizer, Reward, Toolbox};
 use imagent_models::ops::Kernels;
@@ -38,6 +39,8 @@ pub struct RunOptions {
     pub config: String,
     /// What happens between the steps.
     pub schedule: Schedule,
+    /// When to speak up.
+    pub alarms: AlarmConfig,
     /// The checkpoint folder that the model was read from: its tokenizer and templates go into checkpoints.
     pub model_dir: PathBuf,
     /// Set from elsewhere to end the run after the step in progress.
