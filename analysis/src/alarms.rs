@@ -134,7 +134,8 @@ impl AlarmConfig {
     /// # Errors
     /// Names the first key that is out of range.
     pub fn validate(&self) -> Result<(), (String, String)> {
-        let wrong = |key: &str, expected: &str, got: String| Err((key.to_owned(), format!("must be {expected}, got {got}")));
+        let wrong =
+            |key: &str, expected: &str, got: String| Err((key.to_owned(), format!("must be {expected}, got {got}")));
         if let Some((i, name)) = self.off.iter().enumerate().find(|(_, name)| !RULES.contains(&name.as_str())) {
             return wrong(&format!("off.{i}"), &format!("one of {}", RULES.join(", ")), format!("{name:?}"));
         }
@@ -150,7 +151,9 @@ impl AlarmConfig {
                 return wrong(key, if positive { "in (0, 1]" } else { "in [0, 1]" }, value.to_string());
             }
         }
-        for (key, value) in [("entropy_collapse.floor", self.entropy_collapse.floor), ("format_hacking.rise", self.format_hacking.rise)] {
+        for (key, value) in
+            [("entropy_collapse.floor", self.entropy_collapse.floor), ("format_hacking.rise", self.format_hacking.rise)]
+        {
             if !value.is_finite() || value < 0.0 || (value == 0.0 && key.ends_with("rise")) {
                 return wrong(key, if key.ends_with("rise") { "above 0" } else { "at least 0" }, value.to_string());
             }
@@ -271,10 +274,8 @@ impl Alarms {
         if self.highest_tool_rate < least {
             return None;
         }
-        let text = format!(
-            "tool_rate {rate:.3} is below {fraction} of its highest mean, {:.3}",
-            self.highest_tool_rate
-        );
+        let text =
+            format!("tool_rate {rate:.3} is below {fraction} of its highest mean, {:.3}", self.highest_tool_rate);
         Some((over(fraction * self.highest_tool_rate, rate), text))
     }
 

@@ -46,7 +46,11 @@ fn calls_in_a_loop() {
 #[test]
 fn entropy_that_collapses() {
     assert_eq!(told(50, &[("update/entropy", &|s| 0.9f64.powi(s as i32))]), one("entropy_collapse", 25));
-    assert_eq!(told(50, &[("update/entropy", &|_| 0.003)]), one("entropy_collapse", 5), "below the floor from the start");
+    assert_eq!(
+        told(50, &[("update/entropy", &|_| 0.003)]),
+        one("entropy_collapse", 5),
+        "below the floor from the start"
+    );
     assert_eq!(told(50, &[("update/entropy", &|s| 1.0 - 0.01 * s as f64)]), []);
     assert_eq!(told(9, &[("update/entropy", &|_| 0.0)]).len(), 1);
 }
@@ -78,7 +82,10 @@ fn rules_are_switched_off_and_missing_figures_are_silent() {
 #[test]
 fn a_run_that_is_resumed_tells_the_same() {
     let wave = |s: usize| 0.5 + 0.5 * (s as f64 / 9.0).sin();
-    let all = rows(200, &[("tool_rate", &wave), ("end/turn_limit", &wave), ("update/entropy", &wave), ("flat_groups", &wave)]);
+    let all = rows(
+        200,
+        &[("tool_rate", &wave), ("end/turn_limit", &wave), ("update/entropy", &wave), ("flat_groups", &wave)],
+    );
     let whole = scan(&AlarmConfig::default(), &all);
     assert!(whole.len() > 5, "{whole:?}");
     for cut in [1, 50, 133] {

@@ -66,11 +66,8 @@ impl AblationConfig {
         check(&raw).map_err(wrong)?;
         let base = path.parent().unwrap_or(Path::new("")).join(&raw.base);
         let name = path.file_stem().map_or_else(|| "ablation".to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let arms: Vec<ArmConfig> = raw
-            .arms
-            .into_iter()
-            .map(|arm| ArmConfig { name: arm.name, changes: changes(&arm.set) })
-            .collect();
+        let arms: Vec<ArmConfig> =
+            raw.arms.into_iter().map(|arm| ArmConfig { name: arm.name, changes: changes(&arm.set) }).collect();
         let first = arms.first().map(|arm| arm.name.clone()).unwrap_or_default();
         let baseline = raw.baseline.unwrap_or(first);
         let config = Self { name, base, arms, seeds: raw.seeds, metrics: raw.metrics, baseline };
@@ -133,8 +130,9 @@ fn check_arm(arm: &RawArm) -> Result<(), (String, String)> {
     let name = &arm.name;
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || RESERVED.contains(&name.as_str()) {
         let reserved = RESERVED.join(", ");
-        let problem =
-            format!("must be of letters, digits, `-`, `_` and `.`, not start with `.`, and not be {reserved}, got {name:?}");
+        let problem = format!(
+            "must be of letters, digits, `-`, `_` and `.`, not start with `.`, and not be {reserved}, got {name:?}"
+        );
         return Err(("name".to_owned(), problem));
     }
     if arm.set.contains_key("seed") {
@@ -177,9 +175,8 @@ fn hint(name: &str, known: &[String]) -> String {
 fn changes(set: &Table) -> Vec<String> {
     let mut found = Vec::new();
     flatten("", set, &mut found);
-    let order = |key: &str| -> Vec<(bool, String)> {
-        key.split('.').map(|part| (part != "type", part.to_owned())).collect()
-    };
+    let order =
+        |key: &str| -> Vec<(bool, String)> { key.split('.').map(|part| (part != "type", part.to_owned())).collect() };
     found.sort_by_cached_key(|(key, _)| order(key));
     found.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
 }
@@ -222,7 +219,9 @@ mod tests {
 
     #[test]
     fn metrics_are_those_of_the_list() {
-        for name in ["accuracy", "eval/accuracy", "accuracy/read", "eval/end/answered", "part/tool_gain", "update/entropy"] {
+        for name in
+            ["accuracy", "eval/accuracy", "accuracy/read", "eval/end/answered", "part/tool_gain", "update/entropy"]
+        {
             assert_eq!(check_metric(0, name), Ok(()), "{name}");
         }
         for name in ["acuracy", "eval/update/entropy", "seconds/update", "accuracy/", "eval/", "accuracy/a/b"] {

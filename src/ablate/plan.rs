@@ -83,7 +83,9 @@ impl PlannedRun {
             Err(source) => return Err(Error::Io { path, source }),
         };
         let read = |text: &str| toml::from_str::<Table>(text).unwrap_or_default();
-        let Some((key, found, wanted)) = difference("", &read(&found), &read(&self.config), &FREE) else { return Ok(()) };
+        let Some((key, found, wanted)) = difference("", &read(&found), &read(&self.config), &FREE) else {
+            return Ok(());
+        };
         Err(Error::ChangedArm { arm: self.arm.clone(), seed: self.seed, path: self.dir.clone(), key, found, wanted })
     }
 }
@@ -134,7 +136,9 @@ impl Plan {
         for run in &self.runs {
             let config = Config::parse(&run.config, None, &[])?;
             for DatasetConfig { path, synth, .. } in [Some(config.data.train), config.data.eval].into_iter().flatten() {
-                let Some(synth) = synth.filter(|synth| !made.iter().any(|(p, s)| *p == path && s == synth)) else { continue };
+                let Some(synth) = synth.filter(|synth| !made.iter().any(|(p, s)| *p == path && s == synth)) else {
+                    continue;
+                };
                 ensure_synth(&synth, Path::new(&path))?;
                 made.push((path, synth));
             }

@@ -168,12 +168,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn progress(
-        &self,
-        queue: &VecDeque<(&'a PlannedRun, usize)>,
-        summary: &Summary,
-        tell: &mut dyn FnMut(&Event<'_>),
-    ) {
+    fn progress(&self, queue: &VecDeque<(&'a PlannedRun, usize)>, summary: &Summary, tell: &mut dyn FnMut(&Event<'_>)) {
         let live: Vec<(&PlannedRun, usize)> = self.live.iter().map(|live| (live.run, steps(live.run))).collect();
         let here: usize = live.iter().zip(&self.live).map(|((_, done), live)| done.saturating_sub(live.found)).sum();
         let waiting: usize = queue.iter().map(|(run, found)| run.steps.saturating_sub(*found)).sum();

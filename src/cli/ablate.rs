@@ -82,7 +82,9 @@ impl Teller {
     fn new(runs: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(runs as u64));
         // The template is a constant that parses.
-        if let (Some(bar), Ok(style)) = (&bar, ProgressStyle::with_template("{bar:24} {pos}/{len} runs  {elapsed}  {msg}")) {
+        if let (Some(bar), Ok(style)) =
+            (&bar, ProgressStyle::with_template("{bar:24} {pos}/{len} runs  {elapsed}  {msg}"))
+        {
             bar.set_style(style);
         }
         Self { runs, begun: 0, said: None, bar }

@@ -80,12 +80,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     print(&text)
 }
 
-fn measure(
-    config: Config,
-    source: &dyn SampleSource,
-    layers: Option<&[usize]>,
-    args: &Args,
-) -> Result<Vec<Attention>> {
+fn measure(config: Config, source: &dyn SampleSource, layers: Option<&[usize]>, args: &Args) -> Result<Vec<Attention>> {
     let mut parts = config.build_for_inference(Box::new(Vec::new()), None, args.source.weights.dtype())?;
     let experiment = &mut parts.experiment;
     let depth = experiment.policy.model.config.text.num_hidden_layers;
@@ -120,7 +115,8 @@ fn attention<D: Kernels>(
     let trajectory = &scored.trajectory;
     let layout = Layout::new(trajectory);
     let positions: Vec<usize> = trajectory.sampled().collect();
-    let text = |position: usize| policy.codec().tokenizer.decode(&[trajectory.ids[position]], false).unwrap_or_default();
+    let text =
+        |position: usize| policy.codec().tokenizer.decode(&[trajectory.ids[position]], false).unwrap_or_default();
     let turn = |position: usize| trajectory.turns.iter().filter(|turn| turn.tokens.start <= position).count();
     let token = |&position: &usize| SampledToken { position, turn: turn(position), text: text(position) };
     let layer = |&layer: &usize| {

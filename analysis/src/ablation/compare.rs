@@ -178,7 +178,8 @@ impl Comparison {
         let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
         for MetricTable { metric, arms } in &self.metrics {
             for arm in arms {
-                let ends = |interval: Option<Interval>| [number(interval.map(|i| i.low)), number(interval.map(|i| i.high))];
+                let ends =
+                    |interval: Option<Interval>| [number(interval.map(|i| i.low)), number(interval.map(|i| i.high))];
                 let d = arm.difference.as_ref();
                 let mut cells = vec![metric.clone(), arm.arm.clone(), arm.values.len().to_string()];
                 cells.extend([number(arm.mean), number(arm.std)]);

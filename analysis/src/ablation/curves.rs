@@ -89,8 +89,15 @@ mod tests {
 
     #[test]
     fn a_step_counts_where_every_seed_has_a_value() {
-        let row = |step, value: f64| MetricsRow { step, metrics: [("accuracy".to_owned(), value)].into(), ..Default::default() };
-        let run = |values: &[(usize, f64)]| RunData { metrics: values.iter().map(|&(s, v)| row(s, v)).collect(), ..RunData::default() };
+        let row = |step, value: f64| MetricsRow {
+            step,
+            metrics: [("accuracy".to_owned(), value)].into(),
+            ..Default::default()
+        };
+        let run = |values: &[(usize, f64)]| RunData {
+            metrics: values.iter().map(|&(s, v)| row(s, v)).collect(),
+            ..RunData::default()
+        };
         let runs = vec![(1, run(&[(1, 0.0), (2, 0.5), (3, 0.5)])), (2, run(&[(1, 1.0), (2, 0.5), (4, 0.1)]))];
         let arm = Arm { name: "a".into(), runs, ..Arm::default() };
         let ablation = Ablation { index: AblationIndex::default(), arms: vec![arm] };

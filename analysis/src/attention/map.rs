@@ -25,7 +25,8 @@ pub fn heat_map(pixels: &RgbImage, (rows, columns): (usize, usize), weights: &[f
     let most = weights.iter().copied().fold(0.0, f64::max);
     let (width, height) = (image.width(), image.height());
     for (x, y, pixel) in image.enumerate_pixels_mut() {
-        let cell = |at: u32, side: u32, count: usize| (at as usize * count / side as usize).min(count.saturating_sub(1));
+        let cell =
+            |at: u32, side: u32, count: usize| (at as usize * count / side as usize).min(count.saturating_sub(1));
         let at = cell(y, height, rows) * columns + cell(x, width, columns);
         let weight = weights.get(at).copied().unwrap_or(0.0);
         let heat = color(if most > 0.0 { (weight / most) as f32 } else { 0.0 });

@@ -180,8 +180,7 @@ mod tests {
     #[test]
     fn every_position_has_one_part_and_shares_add_up() {
         let layout = Layout::new(&trajectory());
-        let expected =
-            [Part::Text, Part::Image(1), Part::ObservationText, Part::ObservationImage(2), Part::Generated];
+        let expected = [Part::Text, Part::Image(1), Part::ObservationText, Part::ObservationImage(2), Part::Generated];
         assert_eq!(layout.parts, expected);
         assert_eq!(layout.of, [0, 1, 1, 0, 0, 4, 4, 2, 3, 3, 4]);
         assert_eq!(expected.map(Part::kind), [0, 1, 2, 3, 4]);

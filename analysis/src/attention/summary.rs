@@ -81,8 +81,9 @@ fn share(sample: &Attention, kind: usize, layer: usize, token: usize) -> Option<
 fn in_stretch(sample: &Attention, kind: usize, stretch: usize) -> Option<f64> {
     let count = sample.tokens.len();
     let tokens = (0..count).filter(|token| token * STRETCHES / count == stretch);
-    let values: Vec<f64> =
-        tokens.flat_map(|token| (0..sample.layers.len()).filter_map(move |layer| share(sample, kind, layer, token))).collect();
+    let values: Vec<f64> = tokens
+        .flat_map(|token| (0..sample.layers.len()).filter_map(move |layer| share(sample, kind, layer, token)))
+        .collect();
     mean(&values)
 }
 

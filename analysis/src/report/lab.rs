@@ -66,7 +66,13 @@ fn metric_table(table: &MetricTable, baseline: &str) -> String {
         let clear = difference.and_then(|d| d.interval).filter(|interval| interval.excludes(0.0));
         let better = more_is_better(metric.strip_prefix("eval/").unwrap_or(metric));
         let class = match (clear, better) {
-            (Some(interval), Some(up)) => if (interval.mean > 0.0) == up { "good" } else { "bad" },
+            (Some(interval), Some(up)) => {
+                if (interval.mean > 0.0) == up {
+                    "good"
+                } else {
+                    "bad"
+                }
+            }
             (Some(_), None) => "clear",
             _ => "",
         };
@@ -107,7 +113,10 @@ fn differences_svg(table: &MetricTable, baseline: &str) -> String {
         return String::new();
     }
     let title = format!("{}: difference to {baseline}", metric_label(&table.metric));
-    format!(r#"<div class="card">{}</div>"#, interval_svg(&title, "difference by seed, 95 % interval", &rows, Some(0.0)))
+    format!(
+        r#"<div class="card">{}</div>"#,
+        interval_svg(&title, "difference by seed, 95 % interval", &rows, Some(0.0))
+    )
 }
 
 /// Learning curves, one line an arm.

@@ -66,11 +66,7 @@ pub(super) fn on_the_way(run: &Path, most: usize) -> Result<Vec<Episode>, Analys
 
 /// At most `most` trajectories of a file, those whose images are kept before the others, images embedded; and how many more there
 /// are. None of a file that is not there.
-pub(super) fn first(
-    path: &Path,
-    run: &Path,
-    most: usize,
-) -> Result<(Vec<TrajectoryRecord>, usize), AnalysisError> {
+pub(super) fn first(path: &Path, run: &Path, most: usize) -> Result<(Vec<TrajectoryRecord>, usize), AnalysisError> {
     if !path.exists() {
         return Ok((Vec::new(), 0));
     }

@@ -61,7 +61,9 @@ impl Shots {
         let kept = self.kept.borrow();
         match kept.defs.as_str() {
             "" => String::new(),
-            defs => format!(r#"<svg class="shot-store" width="0" height="0" aria-hidden="true"><defs>{defs}</defs></svg>"#),
+            defs => {
+                format!(r#"<svg class="shot-store" width="0" height="0" aria-hidden="true"><defs>{defs}</defs></svg>"#)
+            }
         }
     }
 }
