@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 /// A run of an arm with a seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRun {
     /// The arm.
     pub arm: String,

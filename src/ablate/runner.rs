@@ -215,7 +215,7 @@ fn start(run: &PlannedRun, options: &RunnerOptions) -> Result<Child, Error> {
     clear_stale(&run.dir)?;
     let mut command = Command::new(&options.program);
     command.arg("train").arg(&run.base);
-    run.sets.iter().for_each(|set| drop(command.arg("--set").arg(set)));
+    command.args(run.sets.iter().flat_map(|set| ["--set", set]));
     command.arg("--out").arg(&run.dir).args(["--resume", "--until-input-ends"]);
     let threads = (options.threads / options.jobs.max(1)).max(1);
     command.env("RAYON_NUM_THREADS", threads.to_string());

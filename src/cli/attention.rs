@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 fn measure(config: Config, source: &dyn SampleSource, layers: Option<&[usize]>, args: &Args) -> Result<Vec<Attention>> {
     let mut parts = config.build_for_inference(Box::new(Vec::new()), None, args.source.weights.dtype())?;
     let experiment = &mut parts.experiment;
-    let depth = experiment.policy.model.config.text.num_hidden_layers;
+    let depth = experiment.policy.model.config.text.layers;
     let layers: Vec<usize> = layers.map_or_else(|| (0..depth).collect(), <[usize]>::to_vec);
     if let Some(layer) = layers.iter().find(|layer| **layer >= depth) {
         return Err(InputError(format!("--layers: no layer {layer}, the model has {depth}, counted from 0")).into());
