@@ -45,7 +45,7 @@ fn calls_in_a_loop() {
 
 #[test]
 fn entropy_that_collapses() {
-    assert_eq!(told(50, &[("update/entropy", &|s| 0.9f64.powi(s as i32))]), one("entropy_collapse", 25));
+    assert_eq!(told(50, &[("update/entropy", &|s| 0.9f64.powi(s as i32))]), one("entropy_collapse", 27));
     assert_eq!(
         told(50, &[("update/entropy", &|_| 0.003)]),
         one("entropy_collapse", 5),

@@ -169,7 +169,7 @@ fn filters(page: &mut Page, of_ablation: bool) {
     let mut cases = vec![
         ("outcome", "wrong"),
         ("tool", "yes"),
-        ("end", "malformed"),
+        ("end", "no_answer"),
         ("kind", "read"),
         ("stage", "step 100, training"),
     ];
@@ -187,7 +187,7 @@ fn filters(page: &mut Page, of_ablation: bool) {
         assert_eq!(count(page), all);
     }
     set(page, "outcome", "right");
-    set(page, "end", "malformed");
+    set(page, "end", "no_answer");
     assert_eq!(page.value(PLACE), "none");
     set(page, "outcome", "*");
     set(page, "end", "*");
