@@ -71,7 +71,10 @@ impl AblationConfig {
         let first = arms.first().map(|arm| arm.name.clone()).unwrap_or_default();
         let baseline = raw.baseline.unwrap_or(first);
         let config = Self { name, base, arms, seeds: raw.seeds, metrics: raw.metrics, baseline };
-        Config::read(&config.base, sets)?;
+        Config::read(&config.base, sets).map_err(|error| match error {
+            ConfigError::Io { .. } => document.value_error("base", error.to_string()),
+            error => error,
+        })?;
         for (i, arm) in config.arms.iter().enumerate() {
             let key = ["arms".to_owned(), i.to_string(), "set".to_owned()];
             config.run_config(arm, 1, sets).map_err(|source| ConfigError::Arm {

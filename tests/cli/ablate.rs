@@ -135,7 +135,7 @@ fn an_arm_that_has_changed_is_refused_by_name_and_key() {
 
 #[test]
 fn one_run_that_fails_leaves_the_others_alone() {
-    let text = LAB.replace("set.tools = []", "set.tools = []\nset.limits.max_tokens = 3");
+    let text = LAB.replace("set.tools = []", "set.tools = []\nset.model.freeze = [\"nothing.*\"]");
     let place = lab(&text);
     let done = place.run(&["ablate", "lab.toml", "--out", "lab", "--set", "train.steps=1"]);
     done.fails(1, &["2 of 4 runs failed: bare/seed-3: ", "bare/seed-4: "]);
@@ -159,7 +159,11 @@ fn a_file_that_is_wrong_is_told_by_line_and_key() {
     refused("name = \"bare\"", "name = \"../bare\"", &["`arms.1.name`", "letters"]);
     refused("name = \"bare\"", "nam = \"bare\"", &["`arms.1.nam`", "did you mean `name`?"]);
     refused("eval/accuracy", "eval/acuracy", &["lab.toml:4: ", "did you mean `eval/accuracy`?"]);
-    refused("base = \"config.toml\"", "base = \"absent.toml\"", &["absent.toml: No such file"]);
+    refused(
+        "base = \"config.toml\"",
+        "base = \"absent.toml\"",
+        &["lab.toml:2: ", "`base`", "absent.toml: No such file"],
+    );
     refused("base = \"config.toml\"", "", &["`base`", "must name a config"]);
     refused("[[arms]]", "baseline = \"plian\"\n[[arms]]", &["`baseline`", "did you mean `plain`?"]);
     refused("set.tools = []", "set.seed = 3", &["`arms.1.set.seed`", "seeds are those of `seeds`"]);
