@@ -179,8 +179,9 @@ fn a_file_that_is_wrong_is_told_by_line_and_key() {
         .run(&["ablate", "lab.toml", "--set", "train.stepz=1"])
         .fails(2, &["--set train.stepz=1", "did you mean `steps`?"]);
     place.run(&["ablate", "lab.toml", "--jobs", "0"]).fails(2, &["--jobs", "at least 1"]);
-    fs::write(place.path("other.txt"), "x").unwrap();
-    place.run(&["ablate", "lab.toml", "--out", "."]).fails(2, &["holds other files already"]);
+    fs::create_dir(place.path("other")).unwrap();
+    fs::write(place.path("other/notes.txt"), "x").unwrap();
+    place.run(&["ablate", "lab.toml", "--out", "other"]).fails(2, &["holds other files already"]);
 }
 
 #[test]
