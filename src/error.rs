@@ -129,6 +129,31 @@ pub enum Error {
         /// Where the model was kept.
         kept: PathBuf,
     },
+    /// The folder of an ablation holds a run of another config.
+    #[error(transparent)]
+    ChangedArm(#[from] Box<ChangedArm>),
+    /// Another process writes to a run.
+    #[error("{}: another process is still writing this run; try again when it has ended", path.display())]
+    Busy {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// Runs of an ablation failed.
+    #[error("{} of {runs} runs failed: {}", failed.len(), failed.join("; "))]
+    FailedRuns {
+        /// How many runs there are.
+        runs: usize,
+        /// Arm, seed and reason of each.
+        failed: Vec<String>,
+    },
+    /// The user stopped an ablation.
+    #[error("interrupted, {done} of {runs} runs are done; the same command goes on")]
+    InterruptedAblation {
+        /// Runs done.
+        done: usize,
+        /// How many there are.
+        runs: usize,
+    },
     /// The user stopped the run.
     #[error("interrupted after step {step}; {kept}")]
     Interrupted {
@@ -137,6 +162,24 @@ pub enum Error {
         /// What is left to go on from.
         kept: String,
     },
+}
+
+/// The folder of an ablation holds a run of another config.
+#[derive(Debug, thiserror::Error)]
+#[error("arm `{arm}`, seed {seed}: the run in {} has `{key} = {found}`, the arm has {wanted} now; choose another folder with --out, or remove that one", path.display())]
+pub struct ChangedArm {
+    /// The arm.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+    /// The run's folder.
+    pub path: PathBuf,
+    /// The first key that differs.
+    pub key: String,
+    /// Its value there.
+    pub found: String,
+    /// Its value here.
+    pub wanted: String,
 }
 
 impl Error {
@@ -155,6 +198,9 @@ impl Error {
             | Self::Policy(_)
             | Self::Encode(_)
             | Self::Gate { .. }
+            | Self::Busy { .. }
+            | Self::FailedRuns { .. }
+            | Self::InterruptedAblation { .. }
             | Self::Interrupted { .. } => false,
             Self::Config(_)
             | Self::NoModel { .. }
@@ -166,6 +212,7 @@ impl Error {
             | Self::NoSample { .. }
             | Self::Occupied { .. }
             | Self::OtherRun { .. }
+            | Self::ChangedArm(_)
             | Self::BadCheckpoint { .. } => true,
         }
     }

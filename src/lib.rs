@@ -14,6 +14,7 @@
 //! # Ok::<(), imagent::Error>(())
 //! ```
 
+pub mod ablate;
 pub mod assets;
 pub mod byte_progress;
 pub mod config;

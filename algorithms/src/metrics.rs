@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use imagent_core::{BBox, EndReason, Group, Original, Sample, ScoredTrajectory, Trajectory};
+use imagent_core::{BBox, EndReason, Group, Original, Sample, ScoredTrajectory, ToolCall, Trajectory};
 
 /// A logged figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub const METRICS: &[Metric] = &[
     metric("part/NAME", "reward's own", "mean of the score's part NAME, for parts other than `accuracy` and `format`"),
     metric("refill/prompts", "count", "further samples drawn in place of dropped groups"),
     metric("refill/rounds", "count", "rounds in which they were drawn"),
+    metric("repeated_calls", "fraction", "trajectories that call a tool as they have called it before: same name, same arguments"),
     metric("response_tokens/max", "tokens", "most sampled tokens of a trajectory"),
     metric("response_tokens/mean", "tokens", "mean sampled tokens of a trajectory"),
     metric("reward/mean", "reward", "mean reward of all graded trajectories"),
@@ -155,6 +156,14 @@ fn add_tools(means: &mut Means, trajectory: &Trajectory) {
         None => {}
     }
     means.add("calls", trajectory.calls() as f64);
+    means.add("repeated_calls", repeats_a_call(trajectory));
+}
+
+/// Whether a call is the same as an earlier one of the trajectory.
+fn repeats_a_call(trajectory: &Trajectory) -> bool {
+    let outcomes = trajectory.turns.iter().filter_map(|turn| turn.tool.as_ref());
+    let calls: Vec<&ToolCall> = outcomes.filter_map(|outcome| outcome.call.as_ref()).collect();
+    calls.iter().enumerate().any(|(i, call)| calls[..i].contains(call))
 }
 
 fn add_errors(means: &mut Means, members: &[&ScoredTrajectory]) {

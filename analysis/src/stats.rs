@@ -69,7 +69,7 @@ fn resampled_mean(values: &[f64], seed: u64, resample: u64) -> f64 {
 }
 
 /// The quantile `q` of sorted values, interpolated linearly; NaN of no values.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * sorted.len().saturating_sub(1) as f64;
     let (below, above) = (at.floor() as usize, at.ceil() as usize);
     match (sorted.get(below), sorted.get(above)) {

@@ -9,7 +9,7 @@ use dfdx::prelude::*;
 use image::RgbImage;
 use imagent_core::{
     Encoder, Next, Origin, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, Segment, TokenLoss,
-    TokenScores, UpdateReport, Weights as Which,
+    TokenScores, Trajectory, UpdateReport, Weights as Which,
 };
 use rayon::prelude::*;
 
@@ -23,6 +23,7 @@ use crate::image_processor::Patches;
 use crate::lora::{ADAPTER_TENSORS, PeftAdapter};
 use crate::ops::Kernels;
 use crate::qwen::positions::GridSpan;
+use crate::qwen::probe::LayerProbe;
 use crate::qwen::trace::Trace;
 use crate::qwen::weights::device_error;
 use crate::qwen::{Packed, Parameter, Qwen, Sequence, SequenceImage, Target, Tuning};
@@ -213,6 +214,20 @@ impl<D: Kernels> QwenPolicy<D> {
             extend(&mut scores, &model.scores(hidden, &packed.targets, temperature)?.as_vec());
         }
         Ok(scores)
+    }
+
+    /// What the attention of each decoder layer is made of, in one pass over a finished trajectory up to the row that its last
+    /// sampled token was drawn from: row `p − 1` is that of the token at position `p`.
+    ///
+    /// # Errors
+    /// When an image does not fit the model.
+    pub fn attention(&self, trajectory: &Trajectory) -> Result<Vec<LayerProbe>> {
+        let positions: Vec<usize> = trajectory.sampled().collect();
+        let packed = Packed::new(&[sequence(&ScoreRow { trajectory, positions: &positions })])?;
+        let patches = self.patches_of(&packed.images)?;
+        let mut trace = Trace::off().with_attention();
+        self.model.hidden(&packed, &patches, NoneTape, &mut trace)?;
+        Ok(trace.attention.unwrap_or_default())
     }
 
     /// Gradient of every trained parameter ([`Qwen::parameters`]), in order, for a loss over sequences, nothing dropped;

@@ -1,5 +1,7 @@
 //! Subcommands, one file each; and what all of them do alike: print, fail, read settings.
 
+mod ablate;
+mod attention;
 mod chat_file;
 mod data;
 mod eval;
@@ -35,13 +37,17 @@ enum Command {
     Train(train::Args),
     /// Make a base model by supervised fine-tuning
     Sft(sft::Args),
+    /// Run the arms of an experiment over seeds and compare them
+    Ablate(ablate::Args),
     /// Evaluate a model on held-out samples
     Eval(eval::Args),
     /// Show one episode, turn by turn
     Rollout(rollout::Args),
     /// Make, check and describe dataset folders
     Data(data::Args),
-    /// Write report.html of finished runs
+    /// Measure where the attention of sampled tokens goes
+    Attention(attention::Args),
+    /// Write report.html of finished runs and ablations
     Report(report::Args),
     /// Make a random checkpoint, tell what a model is and needs, merge an adapter into its model
     Model(model::Args),
@@ -59,9 +65,11 @@ pub(crate) fn main() -> ExitCode {
     let done = match cli.command {
         Command::Train(args) => train::run(args),
         Command::Sft(args) => sft::run(args),
+        Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Rollout(args) => rollout::run(args),
         Command::Data(args) => data::run(args),
+        Command::Attention(args) => attention::run(args),
         Command::Report(args) => report::run(args),
         Command::Model(args) => model::run(args),
         Command::Plugins(args) => plugins::run(args),

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use imagent::run::Watch;
 use imagent_algorithms::StepReport;
 use imagent_analysis::EvalTable;
+use imagent_analysis::alarms::Alarm;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Figures of a step that are told, with their short names.
@@ -36,6 +37,10 @@ fn figures(report: &StepReport) -> String {
     figures.join("  ")
 }
 
+fn alarm_line(alarm: &Alarm) -> String {
+    format!("alarm at step {}: {}: {}", alarm.step, alarm.rule, alarm.text)
+}
+
 fn held_out(step: usize, table: &EvalTable) -> String {
     let figure = |name: &str| table.get(name).map(|value| format!("  {name} {value:.3}")).unwrap_or_default();
     format!("held out after {step} steps:{}{}{}", figure("accuracy"), figure("tool_rate"), figure("reward/mean"))
@@ -59,6 +64,9 @@ impl Watch for Bar {
     fn step(&mut self, report: &StepReport) {
         self.bar.set_position(report.step as u64 + 1);
         self.bar.set_message(figures(report));
+    }
+    fn alarm(&mut self, alarm: &Alarm) {
+        self.bar.println(alarm_line(alarm));
     }
 }
 
@@ -87,5 +95,8 @@ impl Watch for Lines {
     fn step(&mut self, report: &StepReport) {
         let seconds: f64 = report.seconds.values().sum();
         Self::line(&format!("step {}/{}  {}  {seconds:.1} s", report.step + 1, self.steps, figures(report)));
+    }
+    fn alarm(&mut self, alarm: &Alarm) {
+        Self::line(&alarm_line(alarm));
     }
 }

@@ -27,23 +27,31 @@ pub(crate) struct Args {
     /// Go on from the run folder's latest checkpoint
     #[arg(long)]
     resume: bool,
+    /// Ends the run in good order when standard input closes: for a program that runs this one
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
 }
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
     let config = Config::read(&args.config, &args.sets).map_err(imagent::Error::from)?;
     let dir = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
-    let (text, schedule) = (config.to_toml(), config.train.schedule());
+    let (text, schedule, alarms) = (config.to_toml(), config.train.schedule(), config.alarms.clone());
     // Before anything slow is done, and again when the run starts.
     RunFolder::check(&dir, args.resume, &text)?;
     let mut parts = config.build()?;
+    let interrupt = interrupt::watch()?;
+    if args.until_input_ends {
+        interrupt::watch_input(&interrupt);
+    }
     let options = RunOptions {
         dir: dir.clone(),
         resume: args.resume,
         config: text,
         schedule,
+        alarms,
         model_dir: parts.model_dir.clone(),
-        interrupt: interrupt::watch()?,
+        interrupt,
     };
     let profile = args.profile.then(Profile::start).transpose()?;
     let outcome = run::train(&mut parts.experiment, &options, progress::reporter().as_mut())?;

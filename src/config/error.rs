@@ -69,6 +69,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A change of an ablation's arm is refused.
+    #[error("{place}: arm `{arm}`: {source}")]
+    Arm {
+        /// Where the arm is written.
+        place: Place,
+        /// Its name.
+        arm: String,
+        /// What is wrong with the change.
+        source: Box<ConfigError>,
+    },
 }
 
 fn hint(closest: Option<&str>, known: &[String]) -> String {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use imagent_algorithms::{ActionMask, Grpo, TrainError, TrainSettings, TrajectoryMask};
+use imagent_analysis::alarms::AlarmConfig;
 use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling, Tool};
 use imagent_data::{DataError, SynthConfig};
 use imagent_models::adamw::AdamWConfig;
@@ -56,6 +57,8 @@ pub struct Config {
     pub adamw: AdamWConfig,
     /// How long and how much.
     pub train: TrainConfig,
+    /// When to speak up. Changes nothing of what is computed.
+    pub alarms: AlarmConfig,
 }
 
 impl Default for Config {
@@ -74,6 +77,7 @@ impl Default for Config {
             optimizer: Box::new(Grpo::default()),
             adamw: AdamWConfig::default(),
             train: TrainConfig::default(),
+            alarms: AlarmConfig::default(),
         }
     }
 }
@@ -214,6 +218,7 @@ impl Config {
         if self.train.max_rows == 0 {
             return wrong("max_rows", "must be at least 1, got 0".to_owned());
         }
+        self.alarms.validate().map_err(|(key, problem)| (format!("alarms.{key}"), problem))?;
         check_dataset("data.train", Some(&self.data.train))?;
         check_dataset("data.eval", self.data.eval.as_ref())
     }

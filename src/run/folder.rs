@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use crate::error::Error;
 
 /// Settings that a resumed run may have otherwise: they do not change what is computed in a step.
-const FREE: [&str; 8] = [
+const FREE: [&str; 9] = [
+    "alarms",
     "name",
     "model.device",
     "model.gradient_checkpointing",
@@ -69,6 +70,11 @@ impl RunFolder {
         self.dir.join("metrics.jsonl")
     }
 
+    /// `alarms.jsonl`.
+    pub fn alarms(&self) -> PathBuf {
+        self.dir.join("alarms.jsonl")
+    }
+
     /// `tensorboard/`.
     pub fn tensorboard(&self) -> PathBuf {
         self.dir.join("tensorboard")
@@ -125,22 +131,30 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 
 fn same_run(path: &Path, found: &str, wanted: &str) -> Result<(), Error> {
     let read = |text: &str| toml::from_str::<Table>(text).unwrap_or_default();
-    let Some((key, found, wanted)) = difference("", &read(found), &read(wanted)) else { return Ok(()) };
+    let Some((key, found, wanted)) = difference("", &read(found), &read(wanted), &FREE) else { return Ok(()) };
     Err(Error::OtherRun { path: path.to_owned(), key, found, wanted })
 }
 
-/// The first key whose values differ, with both values.
-fn difference(prefix: &str, found: &Table, wanted: &Table) -> Option<(String, String, String)> {
+/// The first key whose values differ, with both values; keys that are `free`, with what is below them, are not looked at.
+pub(crate) fn difference(
+    prefix: &str,
+    found: &Table,
+    wanted: &Table,
+    free: &[&str],
+) -> Option<(String, String, String)> {
     let keys: std::collections::BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
     for key in keys {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        if free.contains(&path.as_str()) {
+            continue;
+        }
         match (found.get(key), wanted.get(key)) {
             (Some(Value::Table(found)), Some(Value::Table(wanted))) => {
-                if let Some(inner) = difference(&path, found, wanted) {
+                if let Some(inner) = difference(&path, found, wanted, free) {
                     return Some(inner);
                 }
             }
-            (found, wanted) if found != wanted && !FREE.contains(&path.as_str()) => {
+            (found, wanted) if found != wanted => {
                 let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), ToString::to_string);
                 return Some((path, text(found), text(wanted)));
             }

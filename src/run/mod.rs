@@ -7,7 +7,7 @@
 //! * [`watch`]: who is told about progress.
 
 pub mod checkpoint;
-mod folder;
+pub(crate) mod folder;
 mod observer;
 pub mod profile;
 pub mod watch;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use imagent_analysis::alarms::AlarmConfig;
 use imagent_analysis::{EvalTable, EventWriter, MetricsWriter, read_metrics, write_report};
 use imagent_core::{MaskSet, PolicyOptimizer, Reward, Toolbox};
 use imagent_models::ops::Kernels;
@@ -40,6 +41,8 @@ pub struct RunOptions {
     pub config: String,
     /// What happens between the steps.
     pub schedule: Schedule,
+    /// When to speak up.
+    pub alarms: AlarmConfig,
     /// The checkpoint folder that the model was read from: its tokenizer and templates go into checkpoints.
     pub model_dir: PathBuf,
     /// Set from elsewhere to end the run after the step in progress.
@@ -63,13 +66,14 @@ pub struct Outcome {
 /// # Errors
 /// As [`Config::build`] and [`train`].
 pub fn train_config(config: Config, dir: &Path, watch: &mut dyn Watch) -> Result<Outcome, Error> {
-    let (text, schedule) = (config.to_toml(), config.train.schedule());
+    let (text, schedule, alarms) = (config.to_toml(), config.train.schedule(), config.alarms.clone());
     let mut parts = config.build()?;
     let options = RunOptions {
         dir: dir.to_owned(),
         resume: false,
         config: text,
         schedule,
+        alarms,
         model_dir: parts.model_dir.clone(),
         interrupt: Arc::default(),
     };

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use imagent_algorithms::{Flow, StepReport, TrainError, TrainSettings};
-use imagent_analysis::record::{rollouts_file, write_atomic};
+use imagent_analysis::alarms::{Alarm, Alarms, write_alarms};
+use imagent_analysis::record::{rollouts_file, row_weights, write_atomic};
 use imagent_analysis::{
     EvalTable, EventWriter, ImageCodec, MetricsRow, MetricsWriter, TrajectoryRecord, read_metrics, write_rollouts,
 };
-use imagent_core::{ScoredTrajectory, TrainBatch};
+use imagent_core::{ScoredTrajectory, TrainBatch, TrainRow};
 use imagent_models::ops::Kernels;
 use imagent_models::policy::QwenPolicy;
 
@@ -19,8 +20,10 @@ use crate::experiment::Evaluation;
 
 /// What names of held-out figures start with in `metrics.jsonl`.
 const EVAL: &str = "eval/";
-/// Held-out trajectories saved with their images, for the report.
+/// Trajectories of the last evaluation saved with their images and tokens, for the report.
 const SHOWN: usize = 32;
+/// Those of a step, and of any other evaluation.
+const SHOWN_ON_THE_WAY: usize = 8;
 /// How their images are saved: for people to look at.
 const CODEC: ImageCodec = ImageCodec::Jpeg(85);
 /// Longest side of a saved image.
@@ -44,6 +47,8 @@ pub(super) struct RunObserver<'a> {
     metrics: MetricsWriter,
     events: EventWriter,
     watch: &'a mut dyn Watch,
+    alarms: Alarms,
+    told: Vec<Alarm>,
     steps: usize,
     seed: u64,
 }
@@ -57,7 +62,9 @@ impl<'a> RunObserver<'a> {
         watch: &'a mut dyn Watch,
         settings: &TrainSettings,
     ) -> Self {
-        Self { folder, options, metrics, events, watch, steps: settings.steps, seed: settings.seed }
+        let alarms = Alarms::new(options.alarms.clone());
+        let (steps, seed) = (settings.steps, settings.seed);
+        Self { folder, options, metrics, events, watch, alarms, told: Vec::new(), steps, seed }
     }
 
     fn interrupted(&self) -> bool {
@@ -72,6 +79,10 @@ impl<'a> RunObserver<'a> {
         start: usize,
     ) -> Result<(), Error> {
         let rows = read_metrics(&self.folder.metrics())?;
+        rows.iter().for_each(|row| self.told.extend(self.alarms.push(row)));
+        if !self.told.is_empty() || self.folder.alarms().exists() {
+            write_alarms(&self.folder.alarms(), &self.told)?;
+        }
         if start > 0 || rows.iter().any(|row| row.step == 0) {
             rows.iter().filter(|row| row.step == 0).filter_map(eval_table).for_each(|t| self.watch.evaluated(0, &t));
             return Ok(());
@@ -104,7 +115,7 @@ impl<'a> RunObserver<'a> {
         };
         self.watch.step(report);
         if is_due(schedule.rollouts_every, done) {
-            let records: Vec<TrajectoryRecord> = batch.rows.iter().map(TrajectoryRecord::from).collect();
+            let records = self.trained_records(policy, batch, done)?;
             write_rollouts(&self.folder.dir().join(rollouts_file(done)), &records)?;
         }
         if last || is_due(schedule.eval_every, done) {
@@ -112,11 +123,58 @@ impl<'a> RunObserver<'a> {
             row.metrics.extend(self.evaluate(policy, evaluate, done, count)?);
         }
         self.append(&row)?;
+        self.sound_alarms(&row)?;
         let stop = self.interrupted();
         if last || stop || is_due(schedule.checkpoint_every, done) {
             checkpoint::save(policy, &self.folder.checkpoint(done), &self.options.model_dir, done, self.seed)?;
         }
         Ok(if stop { Flow::Stop } else { Flow::Continue })
+    }
+
+    fn sound_alarms(&mut self, row: &MetricsRow) -> Result<(), Error> {
+        let fired = self.alarms.push(row);
+        if fired.is_empty() {
+            return Ok(());
+        }
+        fired.iter().for_each(|alarm| self.watch.alarm(alarm));
+        self.told.extend(fired);
+        Ok(write_alarms(&self.folder.alarms(), &self.told)?)
+    }
+
+    /// A step's trajectories; the first of each of its first groups with images, tokens and loss weights.
+    fn trained_records<D: Kernels>(
+        &self,
+        policy: &QwenPolicy<D>,
+        batch: &TrainBatch,
+        step: usize,
+    ) -> Result<Vec<TrajectoryRecord>, Error> {
+        let folder = format!("rollouts/step-{step:06}");
+        let is_first = |i: usize| i == 0 || batch.rows[i - 1].group != batch.rows[i].group;
+        let record = |(i, row): (usize, &TrainRow)| {
+            let record = TrajectoryRecord::from(row);
+            if row.group >= SHOWN_ON_THE_WAY || !is_first(i) {
+                return Ok(record);
+            }
+            let weights = row_weights(row);
+            self.shown(policy, record, &row.scored, Some(&weights), &folder)
+        };
+        batch.rows.iter().enumerate().map(record).collect()
+    }
+
+    /// A record with what the report needs to show it.
+    fn shown<D: Kernels>(
+        &self,
+        policy: &QwenPolicy<D>,
+        record: TrajectoryRecord,
+        scored: &ScoredTrajectory,
+        weights: Option<&[f32]>,
+        folder: &str,
+    ) -> Result<TrajectoryRecord, Error> {
+        let tokenizer = &policy.codec().tokenizer;
+        // A token that is no whole letter by itself is shown as a replacement mark.
+        let text = |id: u32| tokenizer.decode(&[id], false).unwrap_or_default();
+        let record = record.with_tokens(&scored.trajectory, weights, Some(&text));
+        Ok(record.with_image_files(&scored.trajectory.shelf, self.folder.dir(), folder, CODEC, SIDE)?)
     }
 
     fn append(&mut self, row: &MetricsRow) -> Result<(), Error> {
@@ -141,28 +199,30 @@ impl<'a> RunObserver<'a> {
         };
         let Some(evaluation) = evaluate(policy, count, &mut on_batch)? else { return Ok(BTreeMap::new()) };
         self.watch.evaluated(step, &evaluation.metrics);
-        self.save_held_out(&evaluation, step)?;
+        self.save_held_out(policy, &evaluation, step)?;
         Ok(evaluation.metrics.into_iter().map(|(name, value)| (format!("{EVAL}{name}"), value)).collect())
     }
 
     /// `eval-before`, `eval-after` or `eval-NNNNNN`: trajectories, and for the first two the figures by themselves.
-    fn save_held_out(&self, evaluation: &Evaluation, step: usize) -> Result<(), Error> {
+    fn save_held_out<D: Kernels>(
+        &self,
+        policy: &QwenPolicy<D>,
+        evaluation: &Evaluation,
+        step: usize,
+    ) -> Result<(), Error> {
         let dir = self.folder.dir();
         let name = match step {
             0 => "eval-before".to_owned(),
             _ if step == self.steps => "eval-after".to_owned(),
             _ => format!("eval-{step:06}"),
         };
-        let shown = if step == self.steps { SHOWN } else { 0 };
+        let shown = if step == self.steps { SHOWN } else { SHOWN_ON_THE_WAY };
         let members = evaluation.groups.iter().flat_map(|group| &group.members);
         let record = |(i, scored): (usize, &ScoredTrajectory)| {
             let record = TrajectoryRecord::from(scored);
-            if i >= shown {
-                return Ok(record);
-            }
-            record.with_image_files(&scored.trajectory.shelf, dir, &format!("rollouts/{name}"), CODEC, SIDE)
+            if i >= shown { Ok(record) } else { self.shown(policy, record, scored, None, &format!("rollouts/{name}")) }
         };
-        let records = members.enumerate().map(record).collect::<Result<Vec<_>, _>>()?;
+        let records = members.enumerate().map(record).collect::<Result<Vec<_>, Error>>()?;
         write_rollouts(&dir.join("rollouts").join(format!("{name}.jsonl")), &records)?;
         if step == 0 || step == self.steps {
             let text = serde_json::to_vec_pretty(&evaluation.metrics).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use imagent_algorithms::StepReport;
 use imagent_analysis::EvalTable;
+use imagent_analysis::alarms::Alarm;
 
 /// Is told what a run does. Every method does nothing unless written.
 pub trait Watch {
@@ -13,6 +14,8 @@ pub trait Watch {
     fn evaluated(&mut self, _step: usize, _table: &EvalTable) {}
     /// A step is over.
     fn step(&mut self, _report: &StepReport) {}
+    /// A rule over the figures so far fires.
+    fn alarm(&mut self, _alarm: &Alarm) {}
 }
 
 /// Hears nothing.

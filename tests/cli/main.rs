@@ -1,6 +1,7 @@
 //! The command line through the real binary: what it does, what it refuses, and that a run is a function of its input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ablate;
 mod bad_input;
 mod commands;
 mod harness;
@@ -9,4 +10,5 @@ mod lora;
 mod models;
 mod runs;
 mod settings;
+mod watching;
 mod weights;

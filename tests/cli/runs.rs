@@ -113,6 +113,7 @@ fn composed_in_code_the_same_to_the_bit() {
         resume: false,
         config: config.to_toml(),
         schedule: config.train.schedule(),
+        alarms: config.alarms.clone(),
         model_dir: model.dir,
         interrupt: Arc::new(AtomicBool::new(false)),
     };

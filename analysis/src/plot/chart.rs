@@ -7,15 +7,15 @@ use super::smooth::{Bucket, buckets};
 use super::{escape, lines, stacked};
 
 /// Width of a chart in its own units.
-const WIDTH: f64 = 440.0;
+pub(super) const WIDTH: f64 = 440.0;
 /// Height of the plotted area.
-const PLOT: f64 = 170.0;
-const LEFT: f64 = 54.0;
-const RIGHT: f64 = 12.0;
+pub(super) const PLOT: f64 = 170.0;
+pub(super) const LEFT: f64 = 54.0;
+pub(super) const RIGHT: f64 = 12.0;
 /// Most tooltips of a chart.
-const TIPS: usize = 120;
+pub(super) const TIPS: usize = 120;
 /// About the width of a letter of the legend.
-const LETTER: f64 = 6.2;
+pub(super) const LETTER: f64 = 6.2;
 
 /// A curve.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +34,7 @@ impl Series {
         Self { name: name.into(), points, band: Vec::new() }
     }
 
-    fn last(&self) -> Option<f64> {
+    pub(super) fn last(&self) -> Option<f64> {
         super::smooth(&self.points).last().map(|point| point.1)
     }
 }
@@ -157,13 +157,13 @@ impl Chart {
         (out, row as usize + 1)
     }
 
-    fn x_range(&self) -> (f64, f64) {
+    pub(super) fn x_range(&self) -> (f64, f64) {
         let points = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
         let bands = self.series.iter().flat_map(|series| series.band.iter().map(|band| band.0));
         range(points.chain(bands)).unwrap_or((0.0, 1.0))
     }
 
-    fn y_range(&self, buckets: &[Bucket]) -> (f64, f64) {
+    pub(super) fn y_range(&self, buckets: &[Bucket]) -> (f64, f64) {
         if let Some(range) = self.y_range {
             return range;
         }

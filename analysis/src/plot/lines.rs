@@ -6,11 +6,11 @@ use super::chart::{Frame, Series};
 use super::smooth::{smooth, thin};
 
 /// Most points of a line.
-const POINTS: usize = 600;
+pub(super) const POINTS: usize = 600;
 /// Up to here every point also gets a dot.
-const DOTS: usize = 12;
+pub(super) const DOTS: usize = 12;
 /// Beyond here values are smoothed, and the raw line is drawn beside.
-const SMOOTHED: usize = 40;
+pub(super) const SMOOTHED: usize = 40;
 
 pub(super) fn draw(series: &Series, position: usize, frame: &Frame) -> String {
     let color = position % 8;
@@ -30,19 +30,24 @@ pub(super) fn draw(series: &Series, position: usize, frame: &Frame) -> String {
 }
 
 fn band(series: &Series, color: usize, frame: &Frame) -> String {
-    let finite = |band: &&(f64, f64, f64)| band.0.is_finite() && band.1.is_finite() && band.2.is_finite();
-    let kept: Vec<_> = series.band.iter().filter(finite).collect();
-    if kept.is_empty() {
+    let points = outline(&series.band);
+    if points.is_empty() {
         return String::new();
     }
-    let upper = kept.iter().map(|band| (band.0, band.2));
-    let lower = kept.iter().rev().map(|band| (band.0, band.1));
-    let points: Vec<(f64, f64)> = upper.chain(lower).collect();
     format!(r#"<polygon class="band s{color}" points="{}"/>"#, path(&points, frame))
 }
 
+/// The outline of a band: its upper edge, and its lower one back.
+pub(super) fn outline(band: &[(f64, f64, f64)]) -> Vec<(f64, f64)> {
+    let finite = |band: &&(f64, f64, f64)| band.0.is_finite() && band.1.is_finite() && band.2.is_finite();
+    let kept: Vec<_> = band.iter().filter(finite).collect();
+    let upper = kept.iter().map(|band| (band.0, band.2));
+    let lower = kept.iter().rev().map(|band| (band.0, band.1));
+    upper.chain(lower).collect()
+}
+
 /// The height of a value, kept near the frame where a fixed range leaves it out.
-fn height(value: f64, frame: &Frame) -> f64 {
+pub(super) fn height(value: f64, frame: &Frame) -> f64 {
     frame.y.at(value).clamp(frame.top - 2.0, frame.bottom + 2.0)
 }
 

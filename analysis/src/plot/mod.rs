@@ -1,8 +1,10 @@
-//! Charts as SVG, written directly: they take their colours from the page, so that they are at home in light and dark.
+//! Charts as SVG, written directly: they take their colours from the page, so that they are at home in light and dark. The
+//! same charts as PNG, for where SVG does not go.
 
 mod chart;
 mod intervals;
 mod lines;
+mod raster;
 mod scale;
 mod smooth;
 mod stacked;

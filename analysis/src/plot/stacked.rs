@@ -9,17 +9,25 @@ use super::smooth::Bucket;
 /// One area a series, the first at the bottom; what is missing or negative counts as 0.
 pub(super) fn draw(buckets: &[Bucket], series: usize, frame: &Frame) -> String {
     let mut out = String::new();
+    for (i, points) in areas(buckets, series, frame).iter().enumerate() {
+        let _ = write!(out, r#"<polygon class="area s{}" points="{}"/>"#, i % 8, path(points, frame));
+    }
+    out
+}
+
+/// The outlines of the areas, in the units of the data.
+pub(super) fn areas(buckets: &[Bucket], series: usize, frame: &Frame) -> Vec<Vec<(f64, f64)>> {
+    let mut found = Vec::with_capacity(series);
     let mut floor = vec![0.0; buckets.len()];
     for i in 0..series {
         let part = |bucket: &Bucket| bucket.means.get(i).copied().flatten().unwrap_or(0.0).max(0.0);
         let roof: Vec<f64> = buckets.iter().zip(&floor).map(|(bucket, below)| below + part(bucket)).collect();
         let upper = buckets.iter().zip(&roof).map(|(bucket, &y)| (bucket.middle(), y));
         let lower = buckets.iter().zip(&floor).map(|(bucket, &y)| (bucket.middle(), y)).rev();
-        let points: Vec<(f64, f64)> = widened(upper.chain(lower).collect(), buckets.len(), frame);
-        let _ = write!(out, r#"<polygon class="area s{}" points="{}"/>"#, i % 8, path(&points, frame));
+        found.push(widened(upper.chain(lower).collect(), buckets.len(), frame));
         floor = roof;
     }
-    out
+    found
 }
 
 /// A single bucket has no width of its own: it takes the whole frame. Otherwise the outer buckets reach to its edges.

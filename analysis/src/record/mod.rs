@@ -9,7 +9,8 @@ pub use files::write_atomic;
 pub use images::{ImageCodec, ImageSource};
 pub use metrics::{MetricsRow, MetricsWriter, read_metrics};
 pub use trajectory::{
-    ImageEntry, TokenEntry, TrajectoryRecord, TurnEntry, read_rollouts, rollouts_file, row_weights, write_rollouts,
+    ImageEntry, TokenEntry, TrajectoryRecord, TurnEntry, file_stem, read_rollouts, rollouts_file, row_weights,
+    write_rollouts,
 };
 
 pub(crate) use files::JsonLines;

@@ -288,7 +288,7 @@ fn encode(index: usize, pixels: &image::RgbImage, codec: ImageCodec, max_side: u
 }
 
 /// A name safe on every file system; ids that differ only in other characters keep different names by a hash.
-fn file_stem(id: &str) -> String {
+pub fn file_stem(id: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     let clean: String = id.chars().map(safe).take(60).collect();
     if clean == id { clean } else { format!("{clean}-{:08x}", seed::text(id) as u32) }

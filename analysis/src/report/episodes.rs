@@ -1,51 +1,73 @@
-//! Held-out trajectories, turn by turn, with their images.
+//! Trajectories, turn by turn, with their images.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use imagent_core::{BBox, Gold, Original, Size};
+use imagent_core::{BBox, Gold, Origin, Original, Size};
 
-use super::RunData;
+use super::Episode;
 use super::names::label;
+use super::shots::{MAX_BYTES, Shots};
 use super::text::turn_html;
 use crate::plot::{escape, number};
-use crate::record::{ImageEntry, ImageSource, TokenEntry, TrajectoryRecord, TurnEntry};
+use crate::record::{ImageEntry, TokenEntry, TrajectoryRecord, TurnEntry};
+
+/// What a page's trajectories have in common: how many of each filter's values there are, and the images.
+struct Context {
+    shots: Shots,
+}
 
 /// The section with its filters, list and articles; nothing without trajectories.
-pub(super) fn section(run: &RunData) -> String {
-    if run.trajectories.is_empty() {
+pub(super) fn section(episodes: &[Episode], omitted: usize) -> String {
+    if episodes.is_empty() {
         return String::new();
     }
-    let list: String = run.trajectories.iter().enumerate().map(|(i, record)| list_entry(i, record)).collect();
-    let articles: String = run.trajectories.iter().enumerate().map(|(i, record)| article(i, record)).collect();
-    let omitted = match run.omitted {
+    let context = Context { shots: Shots::new(MAX_BYTES) };
+    let list: String = episodes.iter().enumerate().map(|(i, episode)| list_entry(i, episode)).collect();
+    let articles: String = episodes.iter().enumerate().map(|(i, episode)| article(i, episode, &context)).collect();
+    let omitted = match omitted {
         0 => String::new(),
         more => format!(r#"<p class="hint">{more} more are in the run folder.</p>"#),
     };
     format!(
-        r#"<section aria-labelledby="episodes" class="episodes"><h2 id="episodes">Held-out trajectories</h2>{omitted}{}<div class="viewer"><nav aria-label="Trajectories"><ol id="list">{list}</ol></nav><div id="articles">{articles}</div></div></section>"#,
-        controls(&run.trajectories)
+        r#"<section aria-labelledby="episodes" class="episodes"><h2 id="episodes">Trajectories</h2>{omitted}{}{}<div class="viewer"><nav aria-label="Trajectories"><ol id="list">{list}</ol></nav><div id="articles">{articles}</div></div></section>"#,
+        controls(episodes),
+        context.shots.definitions()
     )
 }
 
-fn controls(records: &[TrajectoryRecord]) -> String {
+fn controls(episodes: &[Episode]) -> String {
     let fixed = |pairs: &[(&str, &str)]| pairs.iter().map(|(value, text)| option(value, text)).collect::<String>();
-    let found = |of: fn(&TrajectoryRecord) -> &str| {
-        let values: BTreeSet<&str> = records.iter().map(of).collect();
+    let found = |id: &str, name: &str, of: &dyn Fn(&Episode) -> Option<String>| {
+        let mut values: Vec<String> = Vec::new();
+        for value in episodes.iter().filter_map(of) {
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
         let text = |value: &str| if value.is_empty() { "(none)".to_owned() } else { value.replace('_', " ") };
-        values.into_iter().map(|value| option(value, &text(value))).collect::<String>()
+        let options: String = values.iter().map(|value| option(value, &text(value))).collect();
+        if values.len() < 2 { String::new() } else { select(id, name, &options) }
     };
     let selects = [
+        found("arm", "Arm", &|episode| episode.arm.clone()),
+        found("seed", "Seed", &|episode| episode.seed.map(|seed| seed.to_string())),
+        found("stage", "Step", &|episode| Some(episode.stage())),
         select("outcome", "Outcome", &fixed(&[("right", "right"), ("wrong", "wrong"), ("ungraded", "not graded")])),
         select("tool", "Tool", &fixed(&[("yes", "used"), ("no", "not used")])),
-        select("kind", "Kind", &found(|record| &record.kind)),
-        select("end", "End", &found(|record| record.end.name())),
+        found("kind", "Kind", &|episode| Some(episode.record.kind.clone())),
+        found("end", "End", &|episode| Some(episode.record.end.name().to_owned())),
     ];
+    let tokens = episodes.iter().any(|episode| episode.record.tokens.iter().any(|token| token.text.is_some()));
+    let tokens = if tokens { TOKEN_SWITCH } else { "" };
     format!(
-        r#"<div class="controls" id="controls" hidden>{}<span class="step"><button type="button" id="previous" aria-label="Previous trajectory" title="k or ←">←</button><output id="position" aria-live="polite"></output><button type="button" id="next" aria-label="Next trajectory" title="j or →">→</button></span><span class="hint">keys: <kbd>j</kbd>/<kbd>→</kbd> next, <kbd>k</kbd>/<kbd>←</kbd> previous</span></div>"#,
+        r#"<div class="controls" id="controls" hidden>{}<span class="step"><button type="button" id="previous" aria-label="Previous trajectory" title="k or ←">←</button><output id="position" aria-live="polite"></output><button type="button" id="next" aria-label="Next trajectory" title="j or →">→</button></span>{tokens}<span class="hint">keys: <kbd>j</kbd>/<kbd>→</kbd> next, <kbd>k</kbd>/<kbd>←</kbd> previous</span></div>"#,
         selects.concat()
     )
 }
+
+/// Switches between text and tokens.
+const TOKEN_SWITCH: &str = r#"<label title="t"><input type="checkbox" id="show-tokens" checked> tokens: <span class="p5">darker</span> where less likely, <span class="counted">underlined</span> where the loss counts them</label>"#;
 
 fn select(id: &str, name: &str, options: &str) -> String {
     format!(r#"<label>{name} <select id="by-{id}"><option value="*">all</option>{options}</select></label>"#)
@@ -64,7 +86,8 @@ fn outcome(record: &TrajectoryRecord) -> (&'static str, &'static str, &'static s
     }
 }
 
-fn list_entry(i: usize, record: &TrajectoryRecord) -> String {
+fn list_entry(i: usize, episode: &Episode) -> String {
+    let record = &episode.record;
     let (class, sign, word) = outcome(record);
     let calls = match record.calls() {
         0 => String::new(),
@@ -73,31 +96,53 @@ fn list_entry(i: usize, record: &TrajectoryRecord) -> String {
     format!(
         r##"<li><a href="#trajectory-{n}"><span class="sign {class}" title="{word}">{sign}</span><span class="id">{}</span><span class="kind">{}</span>{calls}</a></li>"##,
         escape(&record.sample),
-        escape(&record.kind),
+        escape(&source(episode)),
         n = i + 1
     )
 }
 
-fn article(i: usize, record: &TrajectoryRecord) -> String {
+/// Arm, seed and step in short; of a single run's last evaluation, the kind of question.
+fn source(episode: &Episode) -> String {
+    match (&episode.arm, episode.seed) {
+        (Some(arm), Some(seed)) => format!("{arm}/{seed} @{}", episode.step),
+        _ if episode.held_out => episode.record.kind.clone(),
+        _ => format!("@{}", episode.step),
+    }
+}
+
+fn article(i: usize, episode: &Episode, context: &Context) -> String {
+    let record = &episode.record;
     let (class, sign, word) = outcome(record);
     let n = i + 1;
     let tool = if record.used_tool() { "yes" } else { "no" };
-    let originals = originals(record);
-    let turns: String = record.turns.iter().enumerate().map(|(t, turn)| turn_article(n, t, turn, record)).collect();
+    let originals = originals(record, context);
+    let tokens = tokens_by_turn(record);
+    let turn = |(t, turn): (usize, &TurnEntry)| {
+        turn_article((n, t), turn, tokens.get(t).copied().unwrap_or_default(), record, context)
+    };
+    let turns: String = record.turns.iter().enumerate().map(turn).collect();
+    let data = [
+        ("arm", episode.arm.clone().unwrap_or_default()),
+        ("seed", episode.seed.map(|seed| seed.to_string()).unwrap_or_default()),
+        ("stage", episode.stage()),
+        ("kind", record.kind.clone()),
+    ];
+    let data: String = data.iter().map(|(name, value)| format!(r#" data-{name}="{}""#, escape(value))).collect();
     format!(
-        r#"<article id="trajectory-{n}" tabindex="-1" aria-labelledby="t{n}-name" data-outcome="{class}" data-tool="{tool}" data-kind="{}" data-end="{}"><header><span class="badge {class}">{sign} {word}</span><h3 id="t{n}-name">{}</h3>{}</header><p class="question">{}</p>{originals}<ol class="turns">{turns}</ol>{}{}</article>"#,
-        escape(&record.kind),
+        r#"<article id="trajectory-{n}" tabindex="-1" aria-labelledby="t{n}-name" data-outcome="{class}" data-tool="{tool}" data-end="{}"{data}><header><span class="badge {class}">{sign} {word}</span><h3 id="t{n}-name">{}</h3>{}</header><p class="question">{}</p>{originals}<ol class="turns">{turns}</ol>{}</article>"#,
         record.end.name(),
         escape(&record.sample),
-        chips(record),
+        chips(episode),
         escape(&record.question),
         verdict(record),
-        tokens(&record.tokens)
     )
 }
 
-fn chips(record: &TrajectoryRecord) -> String {
-    let mut chips = vec![label(record.end.name())];
+fn chips(episode: &Episode) -> String {
+    let record = &episode.record;
+    let mut chips = vec![label(record.end.name()), episode.stage()];
+    chips.extend(episode.arm.clone());
+    chips.extend(episode.seed.map(|seed| format!("seed {seed}")));
     if !record.kind.is_empty() {
         chips.insert(0, record.kind.clone());
     }
@@ -113,32 +158,44 @@ fn chips(record: &TrajectoryRecord) -> String {
 }
 
 /// The sample's own images: those that no turn brought.
-fn originals(record: &TrajectoryRecord) -> String {
+fn originals(record: &TrajectoryRecord, context: &Context) -> String {
     let brought: BTreeSet<usize> = record.turns.iter().flat_map(|turn| turn.images.iter().copied()).collect();
     let own = record.images.iter().filter(|image| !brought.contains(&image.index));
-    let figures: String = own.map(|image| figure(image, record)).collect();
+    let figures: String = own.map(|image| figure(image, record, context)).collect();
     if figures.is_empty() { figures } else { format!(r#"<div class="shots">{figures}</div>"#) }
 }
 
-fn turn_article(n: usize, t: usize, turn: &TurnEntry, record: &TrajectoryRecord) -> String {
+/// Number of the trajectory and position of the turn.
+fn turn_article(
+    (n, t): (usize, usize),
+    turn: &TurnEntry,
+    tokens: &[TokenEntry],
+    record: &TrajectoryRecord,
+    context: &Context,
+) -> String {
     let number = t + 1;
     let called = turn.call.as_ref().map(|call| format!(r#"<span class="chip tool">{}</span>"#, escape(&call.name)));
+    let tokens = token_spans(tokens);
+    let (class, tokens) = match tokens.as_str() {
+        "" => ("turn", tokens),
+        spans => ("turn has-tokens", format!(r#"<pre class="tokens">{spans}</pre>"#)),
+    };
     format!(
-        r#"<li class="turn" aria-label="Turn {number}"><p class="turn-head" id="t{n}-turn{number}">Turn {number} {}</p><pre class="said">{}</pre>{}</li>"#,
+        r#"<li class="{class}" aria-label="Turn {number}"><p class="turn-head" id="t{n}-turn{number}">Turn {number} {}</p><pre class="said">{}</pre>{tokens}{}</li>"#,
         called.unwrap_or_default(),
         turn_html(&turn.text),
-        observation(turn, record)
+        observation(turn, record, context)
     )
 }
 
-fn observation(turn: &TurnEntry, record: &TrajectoryRecord) -> String {
+fn observation(turn: &TurnEntry, record: &TrajectoryRecord, context: &Context) -> String {
     let Some(text) = &turn.observation else { return String::new() };
     let class = if turn.error.is_some() { "observation error" } else { "observation" };
     let error =
         turn.error.as_ref().map(|error| format!(r#" <span class="chip">{}</span>"#, escape(&error.replace('_', " "))));
     let text = if text.is_empty() { String::new() } else { format!("<pre>{}</pre>", escape(text)) };
     let images = turn.images.iter().filter_map(|index| record.images.iter().find(|image| image.index == *index));
-    let figures: String = images.map(|image| figure(image, record)).collect();
+    let figures: String = images.map(|image| figure(image, record, context)).collect();
     let figures = if figures.is_empty() { figures } else { format!(r#"<div class="shots">{figures}</div>"#) };
     format!(
         r#"<div class="{class}"><p class="turn-head">Observation{}</p>{text}{figures}</div>"#,
@@ -147,20 +204,19 @@ fn observation(turn: &TurnEntry, record: &TrajectoryRecord) -> String {
 }
 
 /// An image with the regions that were cropped from it, numbered by turn, and the gold regions dashed.
-fn figure(image: &ImageEntry, record: &TrajectoryRecord) -> String {
+fn figure(image: &ImageEntry, record: &TrajectoryRecord, context: &Context) -> String {
     let (w, h) = (image.width.max(1), image.height.max(1));
-    let pixels = match &image.source {
-        Some(ImageSource::Embedded(url)) => {
-            let class = if w.max(h) < 160 { r#" class="small""# } else { "" };
-            format!(r#"<image{class} href="{}" width="{w}" height="{h}" preserveAspectRatio="none"/>"#, escape(url))
-        }
-        _ => format!(r#"<rect class="missing" width="{w}" height="{h}"/>"#),
+    let element = context.shots.element(image);
+    let stored = match (&element, &image.source) {
+        (Some(_), _) => "",
+        (None, Some(_)) => " · left out, the report has as many images as it may",
+        (None, None) => " · pixels not stored",
     };
+    let pixels = element.unwrap_or_else(|| format!(r#"<rect class="missing" width="{w}" height="{h}"/>"#));
     let gold: String = record.gold_regions.iter().filter(|gold| gold.image == image.index).map(gold_rect).collect();
     let crops = crops_of(image.index, record);
     let marks: String = crops.iter().map(|(turn, bbox)| crop_rect(*turn, *bbox, w.max(h))).collect();
     let cut = image.origin.map(|origin| format!(" · cut from image {}", origin.image)).unwrap_or_default();
-    let stored = if matches!(image.source, Some(ImageSource::Embedded(_))) { "" } else { " · pixels not stored" };
     let caption = format!(
         "Image {} · {}×{}, seen as {}×{}{cut}{stored}",
         image.index, image.width, image.height, image.shown.width, image.shown.height
@@ -253,25 +309,25 @@ fn verdict(record: &TrajectoryRecord) -> String {
     )
 }
 
-/// The tokens with their texts, the less likely the darker; nothing where texts were not recorded.
-fn tokens(tokens: &[TokenEntry]) -> String {
+/// The sampled tokens of each turn; nothing where they do not fit the turns.
+fn tokens_by_turn(record: &TrajectoryRecord) -> Vec<&[TokenEntry]> {
+    let runs = record.tokens.chunk_by(|a, b| a.origin == b.origin);
+    let sampled: Vec<&[TokenEntry]> =
+        runs.filter(|run| run.first().is_some_and(|token| token.origin == Origin::Sampled)).collect();
+    if sampled.len() == record.turns.len() { sampled } else { Vec::new() }
+}
+
+/// The tokens with their texts, the less likely the darker, underlined where the loss counts them; nothing where texts were not
+/// recorded.
+fn token_spans(tokens: &[TokenEntry]) -> String {
     let mut spans = String::new();
     for token in tokens {
         let Some(text) = &token.text else { continue };
-        let (class, tip) = if token.origin == imagent_core::Origin::Sampled {
-            let mask = token.mask.map(|mask| format!(", loss weight {mask}")).unwrap_or_default();
-            let surprise = (-token.logprob).clamp(0.0, 8.0).ceil() as u32;
-            (format!("p{surprise}"), format!("log-probability {:.3}{mask}", token.logprob))
-        } else {
-            ("seen".to_owned(), "not sampled".to_owned())
-        };
-        let _ = write!(spans, r#"<span class="{class}" title="{tip}">{}</span>"#, escape(text));
+        let surprise = (-token.logprob).clamp(0.0, 8.0).ceil() as u32;
+        let counted = if token.mask.is_some_and(|mask| mask > 0.0) { " counted" } else { "" };
+        let mask = token.mask.map(|mask| format!(", loss weight {mask}")).unwrap_or_default();
+        let tip = format!("log-probability {:.3}{mask}", token.logprob);
+        let _ = write!(spans, r#"<span class="p{surprise}{counted}" title="{tip}">{}</span>"#, escape(text));
     }
-    if spans.is_empty() {
-        spans
-    } else {
-        format!(
-            r#"<details class="tokens"><summary>Tokens, darker where less likely</summary><pre>{spans}</pre></details>"#
-        )
-    }
+    spans
 }

@@ -4,7 +4,10 @@
   if (!articles.length) return;
   const byId = (id) => document.getElementById(id);
   const entries = [...document.querySelectorAll("#list > li")];
-  const filters = ["outcome", "tool", "kind", "end"].map((key) => [key, byId("by-" + key)]);
+  const filters = ["arm", "seed", "stage", "outcome", "tool", "kind", "end"]
+    .map((key) => [key, byId("by-" + key)])
+    .filter(([, select]) => select);
+  const tokens = byId("show-tokens");
   let shown = [];
   let current = -1;
 
@@ -49,7 +52,10 @@
 
   const fromHash = () => articles.findIndex((article) => "#" + article.id === location.hash);
 
+  const showTokens = () => document.body.classList.toggle("text-view", !tokens.checked);
+
   document.body.classList.add("scripted");
+  if (tokens) tokens.addEventListener("change", showTokens);
   byId("controls").hidden = false;
   filters.forEach(([, select]) => select.addEventListener("change", filter));
   byId("previous").addEventListener("click", () => step(-1));
@@ -60,7 +66,8 @@
   }));
   window.addEventListener("hashchange", () => { if (fromHash() >= 0) show(fromHash(), true); });
   document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("select, input, textarea")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("select, textarea")) return;
+    if (event.key === "t" && tokens) { tokens.checked = !tokens.checked; showTokens(); return; }
     const by = { j: 1, ArrowRight: 1, k: -1, ArrowLeft: -1 }[event.key];
     if (by) { event.preventDefault(); step(by); }
   });

@@ -45,6 +45,12 @@ impl LayerProbe {
         (0..rows).map(|key| (0..self.heads.queries).map(|head| weights[head * rows + key]).sum()).collect()
     }
 
+    /// The mean of [`Self::weights`] over the heads, `[rows]`: it sums to 1.
+    pub fn mean(&self, row: usize) -> Vec<f32> {
+        let heads = self.heads.queries.max(1) as f32;
+        self.summed(row).into_iter().map(|sum| sum / heads).collect()
+    }
+
     fn seen(&self, row: usize) -> Vec<usize> {
         let segment = self.plan.segments().iter().find(|segment| segment.queries.contains(&row));
         segment.map_or(Vec::new(), |segment| {
