@@ -62,6 +62,7 @@ fn figures_by_hand() {
         ("format", third(5.0)),
         ("groups", 2.0),
         ("part/iou", 0.5),
+        ("repeated_calls", 0.0),
         ("reward/mean", third(5.5)),
         ("skipped", 1.0 / 8.0),
         ("tool_error/no_image", 0.2),
@@ -104,6 +105,11 @@ fn a_zoom_counts_where_it_lands_through_crops_of_crops() {
     let beside = of(vec![quarter, crop(3, [21.0, 20.0, 40.0, 40.0]), answer("7")]);
     assert_eq!((beside["zoom/hit"], beside["zoom/right_image"]), (0.5, 1.0));
     assert_eq!(beside["zoom/reading"], 1.0);
+    // The same words again are a repeated call, another box is not.
+    let twice = crop(2, [5.0, 5.0, 25.0, 25.0]);
+    let again = of(vec![twice.clone(), twice.clone(), answer("7")]);
+    let other = of(vec![twice, crop(2, [5.0, 5.0, 25.0, 26.0]), answer("7")]);
+    assert_eq!((again["repeated_calls"], other["repeated_calls"]), (1.0, 0.0));
     // An image put in front again whole is no zoom, though a tool was used.
     let whole = of(vec![crop(2, [0.0, 0.0, 56.0, 56.0]), answer("7")]);
     assert_eq!(whole["tool_rate"], 1.0);

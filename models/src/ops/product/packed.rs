@@ -8,7 +8,7 @@ use super::sets::{Loops, widest};
 use super::{BLOCK, Part, SERIAL_WORK, TASK_OUTPUTS, TASK_ROWS};
 use crate::ops::gemm::{MatMut, SharedMut};
 
-/// Weights `[outputs, k]` that take the same rows, with their biases, in panels of [`LANES`] outputs.
+/// Weights `[outputs, k]` that take the same rows, with their biases, in panels of sixteen outputs.
 ///
 /// The products are those of [`super::forward`] up to rounding, with its promises: an element depends on its row and its
 /// output's weights alone. Its terms are added one by one in blocks of `BLOCK`, and the blocks in turn.
