@@ -87,14 +87,15 @@ fn main() -> Result<()> {
     if let Some(profile) = profile {
         print!("{}", profile.table());
     }
-    let mean = steps.iter().sum::<f64>() / steps.len() as f64;
+    steps.sort_by(f64::total_cmp);
+    let median = (steps[(steps.len() - 1) / 2] + steps[steps.len() / 2]) / 2.0;
     let (low, high) = steps.iter().fold((f64::MAX, 0.0_f64), |(low, high), &s| (low.min(s), high.max(s)));
     let generated = (prompts * group * new) as f64;
     if args.json {
         let line = json!({
             "parameters": parameters, "prompt_tokens": tokens.0, "tokens": tokens.1, "rows": prompts * group,
-            "step_s": mean, "step_s_min": low, "step_s_max": high, "parts_s": parts,
-            "generated_tok_per_s": generated / mean, "peak_mib": peak_memory(), "sizes": sizes,
+            "step_s": median, "step_s_min": low, "step_s_max": high, "parts_s": parts,
+            "generated_tok_per_s": generated / median, "peak_mib": peak_memory(), "sizes": sizes,
             "threads": rayon::current_num_threads(),
         });
         println!("{line}");
@@ -104,9 +105,12 @@ fn main() -> Result<()> {
         "{parameters} parameters, {prompts} prompts of {} tokens ({images} images) × {group}, {new} new tokens",
         tokens.0
     );
-    println!("step {mean:.3} s (min {low:.3}, max {high:.3}), {:.0} new tokens/s", generated / mean);
+    println!("step {median:.3} s (min {low:.3}, max {high:.3}), {:.0} new tokens/s", generated / median);
     for (part, seconds) in &parts {
-        println!("  {part:<8} {seconds:.3} s  {:4.1} %", 100.0 * seconds / mean);
+        println!(
+            "  {part:<8} {seconds:.3} s  {:4.1} %",
+            100.0 * seconds * args.steps as f64 / steps.iter().sum::<f64>()
+        );
     }
     if let Some(peak) = peak_memory() {
         println!("  peak resident memory {peak:.0} MiB");

@@ -105,11 +105,11 @@ def main():
     trainer.train()
 
     steps = steps[1:]
-    mean = {part: statistics.mean(step[part] for step in steps) for part in steps[0]}
+    median = {part: statistics.median(step[part] for step in steps) for part in steps[0]}
     print(json.dumps({
         "peer": f"TRL {trl.__version__}", "parameters": sum(p.numel() for p in model.parameters()), **seen, "rows": batch,
-        "step_s": mean["step"], "step_s_min": min(step["step"] for step in steps), "step_s_max": max(step["step"] for step in steps),
-        "parts_s": mean, "generated_tok_per_s": batch * args.new / mean["step"],
+        "step_s": median["step"], "step_s_min": min(step["step"] for step in steps), "step_s_max": max(step["step"] for step in steps),
+        "parts_s": median, "generated_tok_per_s": batch * args.new / median["step"],
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "threads": args.threads}))
 
 
