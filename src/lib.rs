@@ -16,6 +16,7 @@
 
 pub mod ablate;
 pub mod assets;
+pub mod attention;
 pub mod byte_progress;
 pub mod config;
 pub mod error;

@@ -14,6 +14,7 @@ use imagent_models::ops::Kernels;
 use imagent_models::policy::QwenPolicy;
 
 use super::{RunFolder, RunOptions, Watch, checkpoint};
+use crate::attention::image_shares;
 use crate::config::is_due;
 use crate::error::Error;
 use crate::experiment::Evaluation;
@@ -197,7 +198,10 @@ impl<'a> RunObserver<'a> {
             watch.evaluating(done, all);
             step > 0 || !interrupt.load(Ordering::Relaxed)
         };
-        let Some(evaluation) = evaluate(policy, count, &mut on_batch)? else { return Ok(BTreeMap::new()) };
+        let Some(mut evaluation) = evaluate(policy, count, &mut on_batch)? else { return Ok(BTreeMap::new()) };
+        let first = evaluation.groups.iter().flat_map(|group| &group.members);
+        let shares = image_shares(policy, first.take(self.options.schedule.attention_samples));
+        evaluation.metrics.extend(shares.map_err(Error::OpenModel)?);
         self.watch.evaluated(step, &evaluation.metrics);
         self.save_held_out(policy, &evaluation, step)?;
         Ok(evaluation.metrics.into_iter().map(|(name, value)| (format!("{EVAL}{name}"), value)).collect())

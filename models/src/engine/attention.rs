@@ -61,7 +61,9 @@ pub(crate) fn attention(q: &[f32], layer: usize, runs: &[Run<'_>], shape: Shape)
     let mut tasks = Vec::new();
     for run in others {
         let rows = (0..run.len).step_by(TILE).map(|start| start..run.len.min(start + TILE));
-        tasks.extend(rows.flat_map(|rows| (0..shape.heads).map(move |head| Task::Tile { run, rows: rows.clone(), head })));
+        tasks.extend(
+            rows.flat_map(|rows| (0..shape.heads).map(move |head| Task::Tile { run, rows: rows.clone(), head })),
+        );
     }
     let address = |run: &LayerRun<'_>| run.prefix.map(std::ptr::from_ref);
     for runs in streams.chunk_by(|a, b| address(a) == address(b)).flat_map(|runs| runs.chunks(STREAMS)) {

@@ -2,8 +2,8 @@
 //! vectors and nothing is folded: packed weights, packed keys, and any matrix whose rows lie together.
 
 use super::BLOCK;
-use super::lanes::Lanes;
 pub(crate) use super::lanes::LANES;
+use super::lanes::Lanes;
 use super::sets::{Loops, widest};
 use crate::ops::gemm::{Mat, MatMut};
 

@@ -27,13 +27,7 @@ struct Span {
 }
 
 impl<'a, 'y, E: Element> Job<'a, 'y, E> {
-    pub(super) fn new(
-        y: &'a mut MatMut<'y>,
-        x: &'a [f32],
-        w: &'a [E],
-        bias: Option<&'a [f32]>,
-        k: usize,
-    ) -> Self {
+    pub(super) fn new(y: &'a mut MatMut<'y>, x: &'a [f32], w: &'a [E], bias: Option<&'a [f32]>, k: usize) -> Self {
         let (m, n) = (y.row_count(), y.col_count());
         assert!(x.len() == m * k && w.len() == n * k && bias.is_none_or(|b| b.len() == n), "shapes do not fit");
         Self { y, x, w, bias, sizes: (m, n, k) }
