@@ -1,45 +1,47 @@
 //! Decoded images, the least recently used forgotten first, within a budget of bytes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use image::RgbImage;
 
-/// A cache of images by number; shared between threads.
+/// A cache of images by key; shared between threads.
 #[derive(Debug)]
-pub(crate) struct Cache {
+pub(crate) struct Cache<K> {
     budget: usize,
-    state: Mutex<State>,
+    state: Mutex<State<K>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    held: HashMap<usize, (Arc<RgbImage>, u64)>,
+#[derive(Debug)]
+struct State<K> {
+    held: HashMap<K, (Arc<RgbImage>, u64)>,
     /// Time of last use to image.
-    order: BTreeMap<u64, usize>,
+    order: BTreeMap<u64, K>,
     clock: u64,
     bytes: usize,
 }
 
-impl Cache {
+impl<K: Clone + Eq + Hash> Cache<K> {
     /// A cache of at most `budget` bytes of pixels.
     pub(crate) fn new(budget: usize) -> Self {
-        Self { budget, state: Mutex::default() }
+        let state = State { held: HashMap::new(), order: BTreeMap::new(), clock: 0, bytes: 0 };
+        Self { budget, state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
         // No code that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn get(&self, key: usize) -> Option<Arc<RgbImage>> {
+    pub(crate) fn get(&self, key: &K) -> Option<Arc<RgbImage>> {
         self.lock().touch(key)
     }
 
     /// Keeps the image if it fits; returns the one that another thread put there meanwhile, if any.
-    pub(crate) fn put(&self, key: usize, image: Arc<RgbImage>) -> Arc<RgbImage> {
+    pub(crate) fn put(&self, key: K, image: Arc<RgbImage>) -> Arc<RgbImage> {
         let mut state = self.lock();
-        if let Some(there) = state.touch(key) {
+        if let Some(there) = state.touch(&key) {
             return there;
         }
         let size = image.as_raw().len();
@@ -52,7 +54,7 @@ impl Cache {
         state.bytes += size;
         state.clock += 1;
         let now = state.clock;
-        state.order.insert(now, key);
+        state.order.insert(now, key.clone());
         state.held.insert(key, (image.clone(), now));
         image
     }
@@ -63,12 +65,12 @@ impl Cache {
     }
 }
 
-impl State {
-    fn touch(&mut self, key: usize) -> Option<Arc<RgbImage>> {
-        let (image, used) = self.held.get_mut(&key)?;
+impl<K: Clone + Eq + Hash> State<K> {
+    fn touch(&mut self, key: &K) -> Option<Arc<RgbImage>> {
+        let (image, used) = self.held.get_mut(key)?;
         self.clock += 1;
         self.order.remove(used);
-        self.order.insert(self.clock, key);
+        self.order.insert(self.clock, key.clone());
         *used = self.clock;
         Some(image.clone())
     }

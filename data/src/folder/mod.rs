@@ -19,11 +19,11 @@
 //! * [`mod@synth`]: a folder of the nano world;
 //! * [`mod@check`]: everything that is wrong with a folder.
 
-mod cache;
+pub(crate) mod cache;
 pub mod check;
 pub mod decode;
 pub mod open;
-mod rows;
+pub(crate) mod rows;
 pub mod synth;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{Sample, SampleError, SampleSource};
+use imagent_core::{BoxFrame, Gold, Sample, SampleError, SampleSource};
 
 use super::cache::Cache;
 use super::decode::decode;
 use super::rows::{ImageFile, Row, Rows, SAMPLES};
 use crate::error::DataError;
+use crate::formats::entry::{Answer, Entry, KEYS, Picture, Region};
+use crate::formats::text::letter;
 
 /// Bytes of decoded images kept by default: 512 MiB, some 890 images of the nano world.
 pub const CACHE_BYTES: usize = 512 << 20;
@@ -32,7 +34,7 @@ pub struct Folder {
     root: PathBuf,
     rows: Vec<Row>,
     images: Vec<ImageFile>,
-    cache: Cache,
+    cache: Cache<usize>,
 }
 
 impl Folder {
@@ -91,8 +93,14 @@ impl Folder {
         })
     }
 
+    /// The row at `position` as an entry.
+    pub(crate) fn entry_at(&self, position: usize) -> Option<Entry> {
+        let row = self.rows.get(position)?;
+        Some(entry(row, &self.images))
+    }
+
     fn image(&self, number: usize) -> Result<Arc<RgbImage>, DataError> {
-        if let Some(image) = self.cache.get(number) {
+        if let Some(image) = self.cache.get(&number) {
             return Ok(image);
         }
         let ImageFile { name, path, line } = &self.images[number];
@@ -107,6 +115,40 @@ impl Folder {
     pub(crate) fn cached_bytes(&self) -> usize {
         self.cache.bytes()
     }
+}
+
+/// A row as an entry: what `meta` says of the answer's kind, options and conversation is taken at its word.
+pub(crate) fn entry(row: &Row, images: &[ImageFile]) -> Entry {
+    let Row { raw, images: numbers } = row;
+    let picture = |&number: &usize| {
+        let ImageFile { name, path, .. } = &images[number];
+        Picture::File { name: name.clone(), path: path.clone() }
+    };
+    let mut meta = raw.meta.rest.clone();
+    let [kind, options, question, conversation] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
+    let read_options = || serde_json::from_value(options).unwrap_or_default();
+    let gold: Vec<Region> = raw.meta.gold.iter().map(region).collect();
+    let (answer, gold) = match kind.as_str() {
+        Some("box") if !gold.is_empty() => (Answer::Box(gold[gold.len() - 1]), gold[..gold.len() - 1].to_vec()),
+        Some("choice") if letter(&raw.answer).is_some() => (Answer::Choice(letter(&raw.answer).unwrap_or('A')), gold),
+        _ => (Answer::Text(raw.answer.clone()), gold),
+    };
+    Entry {
+        id: raw.id.clone(),
+        pictures: numbers.iter().map(picture).collect(),
+        question: question.as_str().unwrap_or(&raw.question).to_owned(),
+        options: read_options(),
+        answer,
+        kind: raw.meta.kind.clone(),
+        zooms_needed: raw.meta.zooms_needed,
+        gold,
+        conversation: serde_json::from_value(conversation).unwrap_or_default(),
+        meta,
+    }
+}
+
+fn region(gold: &Gold) -> Region {
+    Region { image: Some(gold.image), corners: gold.bbox.to_array(), frame: BoxFrame::Original }
 }
 
 impl SampleSource for Folder {

@@ -1,0 +1,93 @@
+//! Multiple choice over several images: BLINK, MuirBench, Mantis-Eval, MMIU.
+
+use serde_json::Value;
+
+use super::Format;
+use super::entry::{Answer, Entry};
+use super::text::split_options;
+use super::view::{View, plain};
+use crate::error::DataError;
+
+pub(super) const BLINK: Format = Format {
+    name: "blink",
+    about: "BLINK, the validation split (the answers of the test split are not published)",
+    needs: "columns question, sub_task, image_1 … image_4, choices, answer",
+    fits: |path, keys| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        !name.starts_with("test") && keys.has(&["question", "sub_task", "image_1", "choices", "answer"])
+    },
+    read: blink,
+};
+
+pub(super) const MUIRBENCH: Format = Format {
+    name: "muirbench",
+    about: "MuirBench",
+    needs: "columns task, question, options, answer, image_list",
+    fits: |_, keys| keys.has(&["task", "question", "options", "answer", "image_list"]),
+    read: muirbench,
+};
+
+pub(super) const MANTIS: Format = Format {
+    name: "mantis",
+    about: "Mantis-Eval, multiple choice and short answers",
+    needs: "columns question_type, question, images, options, answer",
+    fits: |_, keys| keys.has(&["question_type", "question", "images", "options", "answer"]),
+    read: mantis,
+};
+
+pub(super) const MMIU: Format = Format {
+    name: "mmiu",
+    about: "MMIU",
+    needs: "columns task, question, options, output, input_image_path",
+    fits: |_, keys| keys.has(&["task", "question", "options", "output", "input_image_path"]),
+    read: mmiu,
+};
+
+fn texts(list: Vec<&Value>) -> Vec<String> {
+    list.into_iter().filter_map(plain).collect()
+}
+
+fn blink(view: &View<'_>) -> Result<Entry, DataError> {
+    let mut pictures = Vec::new();
+    for column in ["image_1", "image_2", "image_3", "image_4"] {
+        pictures.extend(view.pictures(column)?);
+    }
+    let (question, choices) = (view.need("question")?, texts(view.list("choices")));
+    let mut entry = view.choice(pictures, question, choices, &view.need("answer")?)?;
+    entry.kind = view.need("sub_task")?;
+    entry.meta = view.meta(&["idx", "prompt", "explanation"]);
+    view.finish(entry)
+}
+
+fn muirbench(view: &View<'_>) -> Result<Entry, DataError> {
+    let (pictures, options) = (view.pictures("image_list")?, texts(view.list("options")));
+    let mut entry = view.choice(pictures, view.need("question")?, options, &view.need("answer")?)?;
+    entry.kind = view.need("task")?;
+    entry.meta = view.meta(&["idx", "image_relation", "image_type", "counterpart_idx"]);
+    view.finish(entry)
+}
+
+fn mantis(view: &View<'_>) -> Result<Entry, DataError> {
+    let (pictures, question, gold) = (view.pictures("images")?, view.need("question")?, view.need("answer")?);
+    let mut entry = match view.need("question_type")?.as_str() {
+        "multi-choice" => view.choice(pictures, question, texts(view.list("options")), &gold)?,
+        _ => view.entry(pictures, question, Answer::Text(gold)),
+    };
+    entry.kind = view.text("category").unwrap_or(entry.kind);
+    entry.meta = view.meta(&["id", "question_type", "data_source"]);
+    view.finish(entry)
+}
+
+fn mmiu(view: &View<'_>) -> Result<Entry, DataError> {
+    let options = match view.cell("options") {
+        Some(Value::String(text)) => split_options(text).map(|(_, options)| options),
+        _ => Some(texts(view.list("options"))),
+    };
+    let options = options.ok_or_else(|| view.bad("`options` has no lettered options"))?;
+    let asked = [view.text("context"), view.text("question")].into_iter().flatten().collect::<Vec<_>>().join("\n");
+    let pictures = view.pictures("input_image_path")?;
+    let mut entry = view.choice(pictures, asked, options, &view.need("output")?)?;
+    entry.kind = view.need("task")?;
+    entry.meta = view.meta(&["visual_input_component", "source"]);
+    view.finish(entry)
+}
