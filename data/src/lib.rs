@@ -13,8 +13,8 @@ pub mod tables;
 pub mod world;
 
 pub use crate::error::DataError;
-pub use crate::folder::{CheckReport, Folder, Summary, SynthConfig, check, ensure_synth, synth, write_folder};
-pub use crate::formats::{Reader, open};
+pub use crate::folder::{Folder, Summary, SynthConfig, ensure_synth, synth, write_folder};
+pub use crate::formats::{Reader, Select, open};
 pub use crate::lessons::{CellLabel, Lesson, Piece, Task, lesson};
 pub use crate::mix::{Mixture, Share};
 pub use crate::world::{WorldConfig, WorldSample, WorldSource, generate, layout, render};

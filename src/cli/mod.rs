@@ -43,7 +43,7 @@ enum Command {
     Eval(eval::Args),
     /// Show one episode, turn by turn
     Rollout(rollout::Args),
-    /// Make, check and describe dataset folders
+    /// Make, check, convert and describe datasets
     Data(data::Args),
     /// Measure where the attention of sampled tokens goes
     Attention(attention::Args),

@@ -5,6 +5,7 @@ use std::path::Path;
 use imagent_algorithms::{ActionMask, Grpo, TrainError, TrainSettings, TrajectoryMask};
 use imagent_analysis::alarms::AlarmConfig;
 use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling, Tool};
+use imagent_data::formats::named;
 use imagent_data::{DataError, SynthConfig};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::error::ModelError;
@@ -141,17 +142,72 @@ pub struct DataConfig {
     pub eval: Option<DatasetConfig>,
 }
 
-/// A dataset folder.
+/// A dataset, or a mixture of several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatasetConfig {
-    /// The folder.
+    /// The folder, or a file of a published format.
     pub path: String,
-    /// Uses the first so many samples; 0 (default) uses all.
+    /// The format, by its name in `imagent data formats`. Default: whichever fits.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// What the names of its tables begin with, such as `train`. Default: all tables, if they are of one split.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub split: String,
+    /// Uses the first so many samples, of a mixture so many at even distances; 0 (default) uses all.
     pub limit: usize,
     /// Makes the folder, where it does not exist, as this synthetic dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<SynthConfig>,
+    /// Datasets to mix, in place of `path`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixConfig>,
+}
+
+/// A dataset of a mixture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixConfig {
+    /// What the ids of its samples begin with; different ones within a mixture. Default: the last part of `path`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its share of the positions is its weight over the sum of all weights; above 0. Default 1.
+    pub weight: f64,
+    /// As in `[data.train]`.
+    pub path: String,
+    /// As in `[data.train]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// As in `[data.train]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub split: String,
+    /// As in `[data.train]`.
+    pub limit: usize,
+    /// As in `[data.train]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synth: Option<SynthConfig>,
+}
+
+impl Default for MixConfig {
+    fn default() -> Self {
+        let DatasetConfig { path, format, split, limit, synth, .. } = DatasetConfig::default();
+        Self { name: String::new(), weight: 1.0, path, format, split, limit, synth }
+    }
+}
+
+impl MixConfig {
+    /// The dataset by itself.
+    pub fn dataset(&self) -> DatasetConfig {
+        let Self { path, format, split, limit, synth, .. } = self.clone();
+        DatasetConfig { path, format, split, limit, synth, mix: Vec::new() }
+    }
+}
+
+impl DatasetConfig {
+    /// The datasets that this one consists of: those that are mixed, or itself.
+    pub fn parts(&self) -> Vec<DatasetConfig> {
+        if self.mix.is_empty() { vec![self.clone()] } else { self.mix.iter().map(MixConfig::dataset).collect() }
+    }
 }
 
 impl Config {
@@ -234,11 +290,34 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
 }
 
 fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
-    let Some(synth) = dataset.and_then(|dataset| dataset.synth.as_ref()) else { return Ok(()) };
-    synth.validate().map_err(|error| match error {
-        DataError::Config { key: inner, problem } => (format!("{key}.synth.{inner}"), problem),
-        other => (format!("{key}.synth"), other.to_string()),
-    })
+    let Some(dataset) = dataset else { return Ok(()) };
+    if !dataset.mix.is_empty() {
+        let (alone, mixed) = (DatasetConfig { mix: Vec::new(), limit: 0, ..dataset.clone() }, DatasetConfig::default());
+        if alone != mixed {
+            return Err((format!("{key}.mix"), "stands in place of path, format, split and synth".to_owned()));
+        }
+    }
+    for part in &dataset.mix {
+        if !(part.weight.is_finite() && part.weight > 0.0) {
+            return Err((format!("{key}.mix.weight"), format!("must be above 0, got {}", part.weight)));
+        }
+        if part.path.is_empty() {
+            return Err((format!("{key}.mix.path"), "is not set: name a dataset".to_owned()));
+        }
+    }
+    let key = if dataset.mix.is_empty() { key.to_owned() } else { format!("{key}.mix") };
+    dataset.parts().iter().try_for_each(|part| check_part(&key, part))
+}
+
+fn check_part(key: &str, dataset: &DatasetConfig) -> Result<(), (String, String)> {
+    let told = |error: DataError, outer: &str| match error {
+        DataError::Config { key: inner, problem } => (format!("{outer}.{inner}"), problem),
+        other => (outer.to_owned(), other.to_string()),
+    };
+    if !dataset.format.is_empty() {
+        named(&dataset.format).map_err(|error| told(error, key))?;
+    }
+    dataset.synth.as_ref().map_or(Ok(()), SynthConfig::validate).map_err(|error| told(error, &format!("{key}.synth")))
 }
 
 fn setting_error(error: TrainError) -> (String, String) {

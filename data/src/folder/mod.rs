@@ -16,11 +16,11 @@
 //! * [`decode`]: a file to pixels, within limits; `cache`: the last used ones;
 //! * [`open`]: a folder as a source of samples;
 //! * [`mod@write`]: samples to a folder;
-//! * [`mod@synth`]: a folder of the nano world;
-//! * [`mod@check`]: everything that is wrong with a folder.
+//! * [`mod@synth`]: a folder of the nano world.
+//!
+//! Everything that is wrong with a folder, not only the first thing, is what [`crate::formats::survey()`] tells.
 
 pub(crate) mod cache;
-pub mod check;
 pub mod decode;
 pub mod open;
 pub(crate) mod rows;
@@ -29,7 +29,6 @@ pub mod synth;
 mod tests;
 pub mod write;
 
-pub use check::{CheckReport, check};
 pub use open::Folder;
 pub use rows::SAMPLES;
 pub use synth::{GENERATOR, SynthConfig, ensure_synth, synth};

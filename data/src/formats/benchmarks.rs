@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Format;
 use super::entry::{Answer, Entry};
-use super::text::split_options;
+use super::text::{MARK, split_options};
 use super::view::{View, plain};
 use crate::error::DataError;
 
@@ -43,6 +43,14 @@ pub(super) const MMIU: Format = Format {
     read: mmiu,
 };
 
+/// Where markers stand for some of the images only, the others come first, as the datasets' own evaluators put them.
+fn marked(question: &str, options: &[String], images: usize) -> String {
+    let marks = |text: &str| text.matches(MARK).count();
+    let there = marks(question) + options.iter().map(|option| marks(option)).sum::<usize>();
+    let missing = if there == 0 { 0 } else { images.saturating_sub(there) };
+    MARK.repeat(missing) + question
+}
+
 fn texts(list: Vec<&Value>) -> Vec<String> {
     list.into_iter().filter_map(plain).collect()
 }
@@ -61,16 +69,18 @@ fn blink(view: &View<'_>) -> Result<Entry, DataError> {
 
 fn muirbench(view: &View<'_>) -> Result<Entry, DataError> {
     let (pictures, options) = (view.pictures("image_list")?, texts(view.list("options")));
-    let mut entry = view.choice(pictures, view.need("question")?, options, &view.need("answer")?)?;
+    let question = marked(&view.need("question")?, &options, pictures.len());
+    let mut entry = view.choice(pictures, question, options, &view.need("answer")?)?;
     entry.kind = view.need("task")?;
     entry.meta = view.meta(&["idx", "image_relation", "image_type", "counterpart_idx"]);
     view.finish(entry)
 }
 
 fn mantis(view: &View<'_>) -> Result<Entry, DataError> {
-    let (pictures, question, gold) = (view.pictures("images")?, view.need("question")?, view.need("answer")?);
+    let (pictures, options, gold) = (view.pictures("images")?, texts(view.list("options")), view.need("answer")?);
+    let question = marked(&view.need("question")?, &options, pictures.len());
     let mut entry = match view.need("question_type")?.as_str() {
-        "multi-choice" => view.choice(pictures, question, texts(view.list("options")), &gold)?,
+        "multi-choice" => view.choice(pictures, question, options, &gold)?,
         _ => view.entry(pictures, question, Answer::Text(gold)),
     };
     entry.kind = view.text("category").unwrap_or(entry.kind);
@@ -84,7 +94,10 @@ fn mmiu(view: &View<'_>) -> Result<Entry, DataError> {
         _ => Some(texts(view.list("options"))),
     };
     let options = options.ok_or_else(|| view.bad("`options` has no lettered options"))?;
-    let asked = [view.text("context"), view.text("question")].into_iter().flatten().collect::<Vec<_>>().join("\n");
+    // The context ends with the options.
+    let (written, context) = (view.text("options").unwrap_or_default(), view.text("context").unwrap_or_default());
+    let context = context.strip_suffix(&written).filter(|_| !written.is_empty()).unwrap_or(&context).trim_end();
+    let asked = [context, &view.need("question")?].map(str::trim).join("\n").trim().to_owned();
     let pictures = view.pictures("input_image_path")?;
     let mut entry = view.choice(pictures, asked, options, &view.need("output")?)?;
     entry.kind = view.need("task")?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use imagent_core::picture;
 
+use super::Select;
 use super::reader::open;
 use crate::error::DataError;
 use crate::folder::SAMPLES;
@@ -16,12 +17,12 @@ use crate::folder::write::{Summary, write_rows};
 /// The first bad row, or a folder that holds something else.
 pub fn import(
     path: &Path,
-    format: Option<&str>,
+    select: Select<'_>,
     out: &Path,
     limit: Option<usize>,
     done: &mut dyn FnMut(usize),
 ) -> Result<Summary, DataError> {
-    let reader = open(path, format)?;
+    let reader = open(path, select)?;
     let count = limit.unwrap_or(usize::MAX).min(reader.len());
     let rows = (0..count).map(|position| -> Result<_, DataError> {
         let entry = reader.entry(position)?;

@@ -1,4 +1,4 @@
-//! MME-RealWorld: JSON with image files; JSON, tsv or parquet with base64.
+//! MME-RealWorld: JSON with image files; JSON or parquet with base64.
 
 use super::Format;
 use super::entry::Entry;

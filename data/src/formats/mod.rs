@@ -41,6 +41,15 @@ use view::View;
 /// The name of our own folder's format.
 pub const FOLDER: &str = "folder";
 
+/// Which part of what a path holds is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Select<'a> {
+    /// The name of the format; `None` takes the one that fits.
+    pub format: Option<&'a str>,
+    /// What the names of the tables begin with, such as `train`; `None` takes all, unless they are of several splits.
+    pub split: Option<&'a str>,
+}
+
 /// A published format.
 pub struct Format {
     /// Its name in configs.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use image::RgbImage;
 use imagent_core::{Sample, SampleError, SampleSource, picture};
 
-use super::FOLDER;
 use super::entry::{Entry, Picture};
 use super::source::{At, Source, is_own};
+use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::cache::Cache;
 use crate::folder::open::CACHE_BYTES;
@@ -40,7 +40,7 @@ pub trait Reader: SampleSource + Debug {
     fn sample(&self, position: usize) -> Result<Sample, DataError>;
 }
 
-/// Opens a dataset of the named format, or of the one that is found: a folder of ours, a folder of a published format, or one of its
+/// Opens a dataset of the selected format, or of the one that is found: a folder of ours, a folder of a published format, or one of its
 /// files. Every row is read once, so that what is wrong with one is told now; images are decoded when asked for.
 ///
 /// ```
@@ -49,7 +49,7 @@ pub trait Reader: SampleSource + Debug {
 /// let row = r#"[{"images": ["a.png"], "messages": [
 ///     {"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "Nothing."}]}]"#;
 /// std::fs::write(dir.path().join("train.json"), row)?;
-/// let dataset = imagent_data::formats::open(dir.path(), None)?;
+/// let dataset = imagent_data::formats::open(dir.path(), Default::default())?;
 /// assert_eq!((dataset.format(), dataset.len()), ("openai", 1));
 /// assert_eq!(dataset.sample(0)?.question, "What is it?");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -57,11 +57,11 @@ pub trait Reader: SampleSource + Debug {
 ///
 /// # Errors
 /// The first thing that is wrong; [`super::survey()`] lists all.
-pub fn open(path: &Path, format: Option<&str>) -> Result<Box<dyn Reader>, DataError> {
-    if is_own(path, format)? {
+pub fn open(path: &Path, select: Select<'_>) -> Result<Box<dyn Reader>, DataError> {
+    if is_own(path, select)? {
         return Ok(Box::new(Folder::open(path)?));
     }
-    Ok(Box::new(Published::open(Source::find(path, format)?)?))
+    Ok(Box::new(Published::open(Source::find(path, select)?)?))
 }
 
 /// An open dataset of a published format.
@@ -83,8 +83,11 @@ impl Published {
     /// Reads every row once, and keeps where it is.
     ///
     /// # Errors
-    /// The first bad row.
-    pub fn open(source: Source) -> Result<Self, DataError> {
+    /// The first table that cannot be read, or bad row.
+    pub fn open(mut source: Source) -> Result<Self, DataError> {
+        if !source.unreadable.is_empty() {
+            return Err(source.unreadable.swap_remove(0));
+        }
         let (mut rows, mut failed) = (Vec::new(), None);
         source.scan_at(&mut |row| match row {
             Ok((at, entry)) => {

@@ -1,12 +1,13 @@
 //! From a path to a dataset: which files are its tables, of which format, and all rows in a stream.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, Picture};
 use super::view::{View, missing, resolve};
-use super::{FORMATS, Format, Keys, named};
+use super::{FORMATS, Format, Keys, Select, named};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::root::Root;
@@ -19,6 +20,9 @@ const ARCHIVES: [&str; 8] = [".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", "
 /// Bad rows at the front of a table that are passed over in search of its columns.
 const PATIENCE: usize = 100;
 
+/// Names of splits, which begin the names of their files.
+const SPLITS: [&str; 5] = ["train", "validation", "val", "dev", "test"];
+
 /// A dataset that was found, before its rows are read.
 #[derive(Debug)]
 pub struct Source {
@@ -26,6 +30,8 @@ pub struct Source {
     pub(super) root: Root,
     pub(super) format: &'static Format,
     pub(super) tables: Vec<Part>,
+    /// Why files that look like tables cannot be read.
+    pub(super) unreadable: Vec<DataError>,
     pub(super) archives: Vec<String>,
 }
 
@@ -55,39 +61,48 @@ struct Listing {
 }
 
 /// Whether our own format is meant: by name, or by the folder's `samples.jsonl` where no format is named.
-pub(super) fn is_own(path: &Path, format: Option<&str>) -> Result<bool, DataError> {
-    match format {
-        Some(name) => Ok(named(name)?.is_none()),
-        None => Ok(path.join(SAMPLES).is_file()),
+pub(super) fn is_own(path: &Path, select: Select<'_>) -> Result<bool, DataError> {
+    let own = match select.format {
+        Some(name) => named(name)?.is_none(),
+        None => path.join(SAMPLES).is_file(),
+    };
+    if own && select.split.is_some() {
+        let problem = format!("is a folder with {SAMPLES}, which has no splits");
+        return Err(DataError::NotADataset { path: path.into(), problem });
     }
+    Ok(own)
 }
 
 impl Source {
-    /// Finds the tables of a published dataset: a folder, or one file; of the format with this name, or of whichever fits.
+    /// Finds the tables of a published dataset: a folder, or one file.
     ///
     /// # Errors
-    /// When there is no such path or format, or nothing there is of the format; names archives that have to be unpacked first.
-    pub fn find(path: &Path, format: Option<&str>) -> Result<Self, DataError> {
-        let wanted = format.map(named).transpose()?.flatten();
-        let (folder, listing) = if path.is_file() {
-            // A link is followed: its target's folder is what images may lie in.
-            let file = path.canonicalize().map_err(DataError::io("resolve", path))?;
-            let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-            let mut listing = Listing::default();
-            listing.sort_in(path, file);
-            (folder, listing)
+    /// When there is no such path, format or split, or nothing there is of the format; names archives that have to be unpacked
+    /// first. When there are several splits and none is selected.
+    pub fn find(path: &Path, select: Select<'_>) -> Result<Self, DataError> {
+        let wanted = select.format.map(named).transpose()?.flatten();
+        let resolve = |path: &Path| path.canonicalize().map_err(DataError::io("resolve", path));
+        let mut listing = Listing::default();
+        let folder = if path.is_file() {
+            let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+            let folder = resolve(folder)?;
+            // A file that is named may be a link to anywhere: its ending and its neighbours are those of the link.
+            listing.sort_in(&folder, folder.join(path.file_name().unwrap_or_default()));
+            folder
         } else if path.is_dir() {
-            let mut listing = Listing::default();
-            let folder = path.canonicalize().map_err(DataError::io("resolve", path))?;
+            let folder = resolve(path)?;
             listing.walk(&folder, &folder, 0)?;
-            (folder, listing)
+            folder
         } else {
             return Err(DataError::NoFolder { path: path.into() });
         };
         let root = Root::open(&folder).map_err(DataError::io("resolve", path))?;
-        let Listing { tables, archives } = listing.without_doubles();
-        let (format, tables) = choose(path, &root, tables, wanted, &archives)?;
-        Ok(Self { path: path.into(), root, format, tables, archives })
+        let Listing { tables, archives } = listing.without_doubles().of_split(path, select.split)?;
+        let Chosen { format, tables, unreadable } = choose(path, &root, tables, wanted, &archives)?;
+        if select.split.is_none() {
+            one_split(path, &tables)?;
+        }
+        Ok(Self { path: path.into(), root, format, tables, unreadable, archives })
     }
 
     /// The name of the format.
@@ -228,14 +243,43 @@ impl Listing {
             let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
             ENDINGS.iter().position(|known| ending.as_deref() == Some(known.as_ref()))
         };
-        let all = self.tables.clone();
-        let better = |path: &PathBuf| {
-            let stem = path.with_extension("");
-            all.iter().any(|other| other.with_extension("") == stem && rank(other) < rank(path))
-        };
-        self.tables.retain(|path| !better(path));
+        let mut best = HashMap::new();
+        for path in &self.tables {
+            let least = best.entry(path.with_extension("")).or_insert_with(|| rank(path));
+            *least = rank(path).min(*least);
+        }
+        self.tables.retain(|path| best.get(&path.with_extension("")).is_none_or(|least| *least == rank(path)));
         self
     }
+
+    /// Only the tables of the split.
+    fn of_split(mut self, path: &Path, split: Option<&str>) -> Result<Self, DataError> {
+        let Some(split) = split else { return Ok(self) };
+        self.tables.retain(|table| begins(table, split));
+        if self.tables.is_empty() {
+            let problem = format!("has no table whose name begins with {split:?}");
+            return Err(DataError::NotADataset { path: path.into(), problem });
+        }
+        Ok(self)
+    }
+}
+
+/// Whether the name of a table is that of a split, alone or before something that is no letter: `train-00000-of-00002.parquet`.
+fn begins(table: &Path, split: &str) -> bool {
+    let name = table.file_stem().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(split).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+}
+
+/// Refuses tables of several splits: to train on what is meant for a test is an error that nobody sees.
+fn one_split(path: &Path, tables: &[Part]) -> Result<(), DataError> {
+    let split = |part: &Part| SPLITS.into_iter().find(|split| begins(part.table.file(), split));
+    let splits: BTreeSet<&str> = tables.iter().filter_map(split).collect();
+    if splits.len() < 2 {
+        return Ok(());
+    }
+    let splits = splits.into_iter().collect::<Vec<_>>().join(", ");
+    let problem = format!("holds the splits {splits}; say which with `split`, or name a file");
+    Err(DataError::NotADataset { path: path.into(), problem })
 }
 
 fn is_table(path: &Path) -> bool {
@@ -269,6 +313,13 @@ fn front(table: &dyn Table) -> Front {
     found
 }
 
+/// The tables of a dataset, and those that cannot be read.
+struct Chosen {
+    format: &'static Format,
+    tables: Vec<Part>,
+    unreadable: Vec<DataError>,
+}
+
 /// The tables of the wanted format, or of the first that any of them fits.
 fn choose(
     path: &Path,
@@ -276,9 +327,9 @@ fn choose(
     files: Vec<PathBuf>,
     wanted: Option<&'static Format>,
     archives: &[String],
-) -> Result<(&'static Format, Vec<Part>), DataError> {
-    let (mut format, mut parts) = (wanted, Vec::new());
-    let (mut unreadable, mut seen) = (None, Vec::new());
+) -> Result<Chosen, DataError> {
+    let (mut format, mut tables) = (wanted, Vec::new());
+    let (mut unreadable, mut seen) = (Vec::new(), None);
     for file in files {
         let Some(table) = tables::open(&file) else { continue };
         let relative = file.strip_prefix(root.path()).unwrap_or(&file).with_extension("");
@@ -286,7 +337,7 @@ fn choose(
         let (table, keys) = match table.map(|table| (front(table.as_ref()), table)) {
             Ok((Front::Columns(keys), table)) => (table, keys),
             Ok((Front::Bad(error), _)) | Err(error) => {
-                unreadable.get_or_insert(error);
+                unreadable.push(error);
                 continue;
             }
             Ok((Front::Empty, _)) => continue,
@@ -295,17 +346,17 @@ fn choose(
         format = format.or_else(|| FORMATS.into_iter().find(fits));
         if format.as_ref().is_some_and(fits) {
             let below = relative.parent().unwrap_or(Path::new("")).to_owned();
-            parts.push(Part { table, stem, below });
+            tables.push(Part { table, stem, below });
         } else {
-            seen.push(format!("{} has {}", file.display(), keys.0.join(", ")));
+            seen.get_or_insert_with(|| format!("{} has {}", file.display(), keys.0.join(", ")));
         }
     }
-    match (format, unreadable) {
-        (_, Some(error)) => Err(error),
-        (Some(format), None) if !parts.is_empty() => Ok((format, parts)),
-        (format, None) => {
-            Err(DataError::NotADataset { path: path.into(), problem: nothing(format, archives, seen.first()) })
-        }
+    match format {
+        Some(format) if !tables.is_empty() => Ok(Chosen { format, tables, unreadable }),
+        _ => Err(match unreadable.into_iter().next() {
+            Some(error) => error,
+            None => DataError::NotADataset { path: path.into(), problem: nothing(format, archives, seen.as_ref()) },
+        }),
     }
 }
 

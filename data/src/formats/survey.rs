@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use imagent_core::{BoxFrame, picture};
+use serde::Serialize;
 
-use super::FOLDER;
 use super::entry::{Entry, Picture};
 use super::source::{Source, is_own};
+use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::open::entry;
@@ -18,7 +19,7 @@ use crate::folder::rows::Rows;
 use crate::tables::Place;
 
 /// What [`survey()`] counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Survey {
     /// The format.
     pub format: String,
@@ -26,7 +27,7 @@ pub struct Survey {
     pub files: Vec<PathBuf>,
     /// Rows, good and bad.
     pub rows: usize,
-    /// Different images of good rows; each was decoded.
+    /// Different images that were decoded.
     pub images: usize,
     /// Bytes of these images' files.
     pub bytes: u64,
@@ -60,17 +61,17 @@ pub enum Finding<'a> {
 /// Only when there is no dataset at all; whatever is wrong with one is a finding.
 pub fn survey(
     path: &Path,
-    format: Option<&str>,
+    select: Select<'_>,
     limit: Option<usize>,
     tell: &mut dyn FnMut(Finding<'_>),
 ) -> Result<Survey, DataError> {
     let limit = limit.unwrap_or(usize::MAX);
-    let own = is_own(path, format)?;
+    let own = is_own(path, select)?;
     let mut surveyor = Surveyor { own, seen: HashMap::new(), survey: Survey::default(), tell };
     if own {
         surveyor.folder(path, limit)?;
     } else {
-        surveyor.published(&Source::find(path, format)?, limit);
+        surveyor.published(&Source::find(path, select)?, limit);
     }
     Ok(surveyor.survey)
 }
@@ -109,6 +110,7 @@ impl Surveyor<'_> {
     fn published(&mut self, source: &Source, limit: usize) {
         self.survey.format = source.format().into();
         self.survey.files = source.files().map(Path::to_owned).collect();
+        source.unreadable.iter().for_each(|error| self.problem(error));
         source.scan_at(&mut |row| {
             if self.survey.rows == limit {
                 return ControlFlow::Break(());

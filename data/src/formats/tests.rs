@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::folder::Folder;
+use crate::tables::{Cell, CellPath, Spot};
 
 /// The bytes of a picture whose every pixel is `(shade, 0, 0)`.
 fn png(shade: u8, (width, height): (u32, u32)) -> Vec<u8> {
@@ -50,9 +51,17 @@ fn shades(sample: &imagent_core::Sample) -> Vec<u8> {
     sample.images.iter().map(|image| image.get_pixel(0, 0).0[0]).collect()
 }
 
+fn of(format: Option<&str>) -> Select<'_> {
+    Select { format, split: None }
+}
+
+fn open(path: &Path, format: Option<&str>) -> Result<Box<dyn Reader>, DataError> {
+    super::open(path, of(format))
+}
+
 fn problems(path: &Path, format: Option<&str>) -> Vec<String> {
     let mut found = Vec::new();
-    let survey = survey(path, format, None, &mut |finding| {
+    let survey = survey(path, of(format), None, &mut |finding| {
         if let Finding::Problem(error) = finding {
             found.push(error.to_string());
         }
@@ -235,7 +244,7 @@ fn mig_bench_boxes_are_fractions_of_the_image_that_is_named() {
     }
     assert_eq!(problems(&root, None), Vec::<String>::new(), "published oddities are warnings");
     let mut warnings = Vec::new();
-    survey(&root, None, None, &mut |finding| {
+    survey(&root, of(None), None, &mut |finding| {
         if let Finding::Warning(error) = finding {
             warnings.push(error.to_string());
         }
@@ -248,21 +257,23 @@ fn mig_bench_boxes_are_fractions_of_the_image_that_is_named() {
 
 #[test]
 fn mgrounding_answers_are_boxes_where_there_is_one() {
+    let names = ["MGrounding-630k/Group_Grounding/SA-1B/a.jpg", "MGrounding-630k/Group_Grounding/SA-1B/b.jpg"];
     let row = |value: &str| {
-        json!({"id": "7", "images": ["a.jpg", "b.jpg"], "type": "gg_train", "conversations": [
+        json!({"id": "7", "images": names.map(|name| format!("./{name}")), "type": "gg_train", "conversations": [
             {"from": "human", "value": "<image>\n<image>\nFind the cup."}, {"from": "gpt", "value": value}]})
     };
     let rows = json!([
         row("It's in the second image. <|box_start|>(500,200),(1000,999)<|box_end|>"),
         row("Two: <|box_start|>(1,2),(3,4)<|box_end|> <|box_start|>(1,2),(3,4)<|box_end|>"),
     ]);
-    let names = ["Group_Grounding/a.jpg", "Group_Grounding/b.jpg"];
-    let dir = with_images(&names, &[("Group_Grounding/gg_train_120k.json", rows.to_string())]);
+    let file = "MGrounding-630k/Group_Grounding/gg_train_120k.json";
+    let dir = with_images(&names, &[(file, rows.to_string())]);
+    // Images are named from above the dataset's folder, whichever is taken for it.
+    let id = |path: &str| open(&dir.path().join(path), None).unwrap().sample(0).unwrap().id;
+    assert_eq!(id("MGrounding-630k"), "Group_Grounding/gg_train_120k-000000");
+    assert_eq!([id("MGrounding-630k/Group_Grounding"), id(file)], ["gg_train_120k-000000"; 2]);
     let dataset = open(dir.path(), None).unwrap();
-    assert_eq!(
-        (dataset.format(), dataset.entry(0).unwrap().id.as_str()),
-        ("mgrounding", "Group_Grounding/gg_train_120k-000000")
-    );
+    assert_eq!((dataset.format(), dataset.len()), ("mgrounding", 2));
     let sample = dataset.sample(0).unwrap();
     assert_eq!(
         (sample.question.as_str(), sample.kind.as_str(), shades(&sample)),
@@ -385,6 +396,10 @@ fn verl_rows_may_be_json_lines() {
     let dir = with_images(&["a.jpg"], &[("test.jsonl", row.to_string())]);
     let entry = open(dir.path(), None).unwrap().entry(0).unwrap();
     assert_eq!((entry.options, entry.answer), (vec!["one".to_owned(), "two".to_owned()], Answer::Choice('B')));
+    let other = row.to_string().replace("\"B\"", "\"H. pylori\"");
+    fs::write(dir.path().join("test.jsonl"), other).unwrap();
+    let entry = open(dir.path(), None).unwrap().entry(0).unwrap();
+    assert_eq!(entry.answer, Answer::Text("H. pylori".into()), "a letter of no option is no choice");
 }
 
 #[test]
@@ -427,23 +442,25 @@ fn parquet_files_that_are_wrong() {
 fn mantis_and_mmiu_as_json() {
     let mantis = json!([
         {"id": "1", "question_type": "multi-choice", "question": "Which? <image> or <image>", "images": ["a.jpg", "b.jpg"], "options": ["(A) left", "(B) right"], "answer": "B", "data_source": "x", "category": "compare"},
+        {"id": "3", "question_type": "multi-choice", "question": "Is <image> red?", "images": ["a.jpg", "b.jpg"], "options": ["yes", "no"], "answer": "A", "data_source": "x", "category": "compare"},
         {"id": "2", "question_type": "short-answer", "question": "How many?", "images": ["a.jpg"], "options": [], "answer": "3", "data_source": "x", "category": "count"}]);
     let dir = with_images(&["a.jpg", "b.jpg"], &[("test.json", mantis.to_string())]);
     let dataset = open(dir.path(), None).unwrap();
-    let (choice, short) = (dataset.entry(0).unwrap(), dataset.entry(1).unwrap());
+    let (choice, short) = (dataset.entry(0).unwrap(), dataset.entry(2).unwrap());
+    assert_eq!(dataset.entry(1).unwrap().question, "Is image 2 red?", "images without a marker come first");
     assert_eq!(
         (dataset.format(), choice.question.as_str(), choice.options[0].as_str()),
         ("mantis", "Which? image 1 or image 2", "left")
     );
     assert_eq!((short.answer, short.kind.as_str()), (Answer::Text("3".into()), "count"));
     let mmiu = json!([{"task": "person_reid", "visual_input_component": "natural image", "source": "x", "options": "A: the first\nB: the second\nC: none",
-        "question": "Which is it?", "context": "Look.", "input_image_path": ["./a.jpg", "b.jpg"], "output": "C"}]);
+        "question": "Which is it?", "context": "Look.\nSelect from the following choices.\nA: the first\nB: the second\nC: none\n", "input_image_path": ["./a.jpg", "b.jpg"], "output": "C"}]);
     fs::write(dir.path().join("test.json"), mmiu.to_string()).unwrap();
     let dataset = open(dir.path(), None).unwrap();
     let sample = dataset.sample(0).unwrap();
     assert_eq!(
         (dataset.format(), sample.question.as_str()),
-        ("mmiu", "Look.\nWhich is it?\nA. the first\nB. the second\nC. none")
+        ("mmiu", "Look.\nSelect from the following choices.\nWhich is it?\nA. the first\nB. the second\nC. none")
     );
 }
 
@@ -478,6 +495,27 @@ fn what_is_no_dataset_says_why() {
 }
 
 #[test]
+fn images_in_parquet_are_read_in_any_order() {
+    let dataset = open(&parquet("pages.parquet"), None).unwrap();
+    assert_eq!(dataset.len(), 50);
+    let wanted = |n: usize| (0..1 + n % 3).map(|k| (3 * n + k) as u8).collect::<Vec<_>>();
+    let shade = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().to_rgb8().get_pixel(0, 0).0[0];
+    // The walk in order, and between its steps jumps of all lengths over both row groups, forwards and backwards.
+    for n in (0..50).flat_map(|step| [(step * 17) % 50, (step * 31 + 7) % 50, step]) {
+        let pictures = dataset.entry(n).unwrap().pictures;
+        let shades: Vec<u8> = pictures.iter().map(|picture| shade(&dataset.bytes(picture).unwrap())).collect();
+        assert_eq!(shades, wanted(n), "row {n}");
+    }
+    let table = crate::tables::open(&parquet("pages.parquet")).unwrap().unwrap();
+    for n in (0..50).rev().chain([3, 40, 2, 41, 49, 0]) {
+        let spot = Spot { number: n + 1, start: n as u64, len: 0 };
+        let cell = table.cell(spot, &CellPath { column: "single".into(), nth: None }).unwrap();
+        let found = cell.map(|cell| if let Cell::Bytes(bytes) = cell { shade(&bytes) } else { 255 });
+        assert_eq!(found, (n % 4 != 0).then_some(n as u8), "row {n}");
+    }
+}
+
+#[test]
 fn a_better_form_of_the_same_table_is_taken() {
     let hr = fs::read(parquet("hrbench.parquet")).unwrap();
     let row = format!("0\tq\tA\tsingle\ta\tb\tc\td\t0\t{}\n", base64(1));
@@ -490,14 +528,58 @@ fn a_better_form_of_the_same_table_is_taken() {
 }
 
 #[test]
+fn splits_are_not_mixed_unseen() {
+    let row = |answer: &str| {
+        json!({"images": ["a.jpg"], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]}).to_string()
+    };
+    let files = [("train-00000-of-00002.jsonl", "a"), ("train-00001-of-00002.jsonl", "b"), ("test.jsonl", "c"), ("trains.jsonl", "d")];
+    let dir = with_images(&["a.jpg"], &files.map(|(name, answer)| (name, row(answer))));
+    assert_has(&open(dir.path(), None).unwrap_err().to_string(), &["holds the splits test, train", "`split`"]);
+    let split = |name| super::open(dir.path(), Select { split: Some(name), ..Select::default() });
+    let answers = |name| -> Vec<String> {
+        let dataset = split(name).unwrap();
+        (0..dataset.len()).map(|n| dataset.sample(n).unwrap().answer).collect()
+    };
+    assert_eq!((answers("train"), answers("test"), answers("trains")), (vec!["a".into(), "b".into()], vec!["c".into()], vec!["d".into()]));
+    assert_has(&split("val").unwrap_err().to_string(), &["no table whose name begins with \"val\""]);
+    assert_eq!(open(&dir.path().join("test.jsonl"), None).unwrap().len(), 1);
+    let own = tempfile::tempdir().unwrap();
+    import(&dir.path().join("test.jsonl"), of(None), &own.path().join("own"), None, &mut |_| ()).unwrap();
+    let error = super::open(&own.path().join("own"), Select { split: Some("train"), ..Select::default() });
+    assert_has(&error.unwrap_err().to_string(), &["has no splits"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_named_may_be_a_link() {
+    let (blobs, snapshot) = (tempfile::tempdir().unwrap(), with_images(&["a.jpg"], &[]));
+    let row = json!({"images": ["a.jpg"], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    fs::write(blobs.path().join("4f1a"), row.to_string()).unwrap();
+    let link = snapshot.path().join("t.json");
+    std::os::unix::fs::symlink(blobs.path().join("4f1a"), &link).unwrap();
+    assert_eq!(shades(&open(&link, None).unwrap().sample(0).unwrap()), [1], "images lie beside the link");
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_told_with_the_rest() {
+    let bad = json!({"images": ["b.jpg"], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    let dir = with_images(&["a.jpg"], &[("a.jsonl", bad.to_string()), ("b.parquet", "PAR1".into())]);
+    let found = problems(dir.path(), None);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert_has(&found[0], &["b.parquet: cannot be read as parquet"]);
+    assert_has(&found[1], &["a.jsonl:1: image \"b.jpg\""]);
+    assert_eq!(open(dir.path(), None).unwrap_err().to_string(), found[0]);
+}
+
+#[test]
 fn an_import_is_the_same_dataset() {
     let dir = tempfile::tempdir().unwrap();
     for (name, rows) in [("verl", 5), ("blink", 3), ("muirbench", 2)] {
         let (from, out) = (parquet(&format!("{name}.parquet")), dir.path().join(name));
         let mut told = Vec::new();
-        let summary = import(&from, None, &out, None, &mut |done| told.push(done)).unwrap();
+        let summary = import(&from, of(None), &out, None, &mut |done| told.push(done)).unwrap();
         assert_eq!((summary.samples, summary.written, told.last()), (rows, true, Some(&rows)));
-        assert!(!import(&from, None, &out, None, &mut |_| ()).unwrap().written, "it is there already");
+        assert!(!import(&from, of(None), &out, None, &mut |_| ()).unwrap().written, "it is there already");
         let (published, own) = (open(&from, None).unwrap(), open(&out, None).unwrap());
         assert_eq!(own.format(), FOLDER);
         for n in 0..rows {
@@ -510,14 +592,14 @@ fn an_import_is_the_same_dataset() {
         }
         assert_eq!(problems(&out, None), Vec::<String>::new());
     }
-    let two = import(&parquet("verl.parquet"), None, &dir.path().join("two"), Some(2), &mut |_| ()).unwrap();
+    let two = import(&parquet("verl.parquet"), of(None), &dir.path().join("two"), Some(2), &mut |_| ()).unwrap();
     assert_eq!((two.samples, Folder::open(dir.path().join("two")).unwrap().len()), (2, 2));
     let broken = with_images(&["a.jpg"], &[("b.jpg", "x".into())]);
     let row = |image: &str| {
         json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}).to_string()
     };
     fs::write(broken.path().join("t.jsonl"), [row("a.jpg"), row("b.jpg")].join("\n")).unwrap();
-    let error = import(broken.path(), None, &dir.path().join("half"), None, &mut |_| ()).unwrap_err().to_string();
+    let error = import(broken.path(), of(None), &dir.path().join("half"), None, &mut |_| ()).unwrap_err().to_string();
     assert_has(&error, &["t.jsonl:2: image \"b.jpg\": not an image"]);
     assert!(
         !dir.path().join("half").exists() && fs::read_dir(dir.path()).unwrap().count() == 4,
@@ -528,7 +610,7 @@ fn an_import_is_the_same_dataset() {
 #[test]
 fn a_survey_counts_and_a_preview_shows() {
     let (path, mut preview) = (parquet("blink.parquet"), Preview::default());
-    let counted = survey(&path, None, None, &mut |finding| {
+    let counted = survey(&path, of(None), None, &mut |finding| {
         if let Finding::Row(entry, images) = finding {
             preview.add(entry, images);
         }
@@ -542,7 +624,7 @@ fn a_survey_counts_and_a_preview_shows() {
     let dir = tempfile::tempdir().unwrap();
     preview.write(&dir.path().join("sheet.png")).unwrap();
     assert_eq!(image::open(dir.path().join("sheet.png")).unwrap().into_rgb8(), sheet);
-    assert_eq!(survey(&path, None, Some(2), &mut |_| ()).unwrap().rows, 2);
+    assert_eq!(survey(&path, of(None), Some(2), &mut |_| ()).unwrap().rows, 2);
 }
 
 proptest! {
@@ -558,7 +640,7 @@ proptest! {
         content.splice(at..(at + bytes.len()).min(content.len()), bytes);
         let dir = with_images(&["a.jpg"], &[]);
         fs::write(dir.path().join(name), content).unwrap();
-        let _ = survey(dir.path(), None, None, &mut |_| ());
+        let _ = survey(dir.path(), of(None), None, &mut |_| ());
         if let Ok(dataset) = open(dir.path(), None) {
             (0..dataset.len()).for_each(|n| drop(dataset.get(n)));
         }

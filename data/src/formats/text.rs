@@ -94,6 +94,11 @@ pub(crate) fn letter(text: &str) -> Option<char> {
     (ends && (rest.len() < 2 || rest[1..].starts_with(char::is_whitespace))).then_some(letter)
 }
 
+/// Which option a letter from A on stands for, counted from 0.
+pub(crate) fn to_position(letter: char) -> usize {
+    (letter as usize).saturating_sub('A' as usize)
+}
+
 const ORDINALS: [&str; 12] = [
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
     "twelfth",

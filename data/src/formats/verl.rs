@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Format;
 use super::entry::{Answer, Entry};
-use super::text::{letter, split_options};
+use super::text::{letter, split_options, to_position};
 use super::view::{View, plain};
 use crate::error::DataError;
 
@@ -29,7 +29,8 @@ fn read(view: &View<'_>) -> Result<Entry, DataError> {
     let gold = gold.ok_or_else(|| view.bad("`reward_model.ground_truth` is missing or empty"))?;
     let question = inner("extra_info", "question").unwrap_or_else(|| prompt.clone());
     let pictures = view.pictures("images")?;
-    let options = split_options(&question).filter(|_| letter(&gold).is_some());
+    let of_options = |options: &[String]| letter(&gold).is_some_and(|letter| to_position(letter) < options.len());
+    let options = split_options(&question).filter(|(_, options)| of_options(options));
     let mut entry = match options {
         Some((question, options)) => view.choice(pictures, question, options, &gold)?,
         None => view.entry(pictures, question, Answer::Text(gold)),

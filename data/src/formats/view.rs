@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::entry::{Answer, Entry, Picture};
-use super::text::{letter, unmark, without_letter};
+use super::text::{letter, to_position, unmark, without_letter};
 use crate::error::DataError;
 use crate::root::{Refused, Root};
 use crate::tables::{CellPath, Place, Row, Spot};
@@ -95,7 +95,7 @@ impl View<'_> {
         let options: Vec<String> = options.iter().enumerate().map(|(nth, text)| without_letter(text, nth)).collect();
         let gold =
             letter(answer).ok_or_else(|| self.bad(format!("the answer {answer:?} is no letter of an option")))?;
-        if (gold as usize - 'A' as usize) >= options.len() {
+        if to_position(gold) >= options.len() {
             return Err(self.bad(format!("the answer {gold} is none of the {} options", options.len())));
         }
         let mut entry = self.entry(pictures, question, Answer::Choice(gold));
@@ -166,8 +166,7 @@ impl View<'_> {
         }
     }
 
-    /// A file that the row names: from the dataset's folder, from the table's, or, where the name begins with a folder that the
-    /// dataset's own folder is, from there.
+    /// A file that the row names: from the dataset's folder, from the table's, or from above the dataset's.
     pub(crate) fn file(&self, name: &str) -> Result<Picture, DataError> {
         resolve(self.root, self.below, name)
             .map(|path| Picture::File { name: name.into(), path })
@@ -175,17 +174,16 @@ impl View<'_> {
     }
 }
 
-/// The file that a name stands for.
+/// The file that a name stands for. Names often begin above the dataset's folder: `./MIG-Bench/images/…` in `MIG-Bench/`.
 pub(crate) fn resolve(root: &Root, below: &Path, name: &str) -> Result<std::path::PathBuf, Refused> {
     let first = root.file(name);
     let Err(Refused::Missing) = first else { return first };
     let beside = root.file_below(below, name);
     let Err(Refused::Missing) = beside else { return beside };
-    let inner = name.trim_start_matches("./").split_once('/');
-    match inner.filter(|(folder, _)| root.path().file_name().is_some_and(|own| own == *folder)) {
-        Some((_, rest)) => root.file(rest),
-        None => Err(Refused::Missing),
-    }
+    let parts: Vec<&str> = name.split('/').collect();
+    let own = root.path().file_name().and_then(|own| own.to_str());
+    let folder = parts.iter().rposition(|part| Some(*part) == own);
+    folder.map_or(Err(Refused::Missing), |at| root.file(&parts[at + 1..].join("/")))
 }
 
 /// What is said of an image file that is refused.

@@ -95,11 +95,27 @@ def hrbench():
     return pa.Table.from_pylist(rows)
 
 
+def pages():
+    """Many small pages, some of which begin within a row, the first ones with a dictionary; two row groups."""
+    images = [[image(3 * n + k) for k in range(1 + n % 3)] for n in range(50)]
+    rows = [{
+        "data_source": "x", "prompt": [{"role": "user", "content": "Q"}], "images": shown, "single": image(n) if n % 4 else None,
+        "reward_model": {"ground_truth": f"A{n}", "style": "rule"},
+    } for n, shown in enumerate(images)]
+    prompt = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    reward = pa.struct([("ground_truth", pa.string()), ("style", pa.string())])
+    return pa.Table.from_pylist(rows, pa.schema([
+        ("data_source", pa.string()), ("prompt", prompt), ("images", pa.list_(IMAGE)), ("single", IMAGE), ("reward_model", reward),
+    ]))
+
+
 def main():
     pq.write_table(verl(), HERE / "verl.parquet", row_group_size=2)
     pq.write_table(blink(), HERE / "blink.parquet", compression="gzip", data_page_version="2.0")
     pq.write_table(muirbench(), HERE / "muirbench.parquet", compression="lz4")
     pq.write_table(hrbench(), HERE / "hrbench.parquet", compression="none")
+    small = {"data_page_size": 300, "write_batch_size": 2, "dictionary_pagesize_limit": 1500}
+    pq.write_table(pages(), HERE / "pages.parquet", row_group_size=40, **small)
     pq.write_table(blink(), HERE / "zstd.parquet", compression="zstd")
 
 

@@ -1,17 +1,16 @@
 //! Parquet: columns by row groups. Rows are streamed without the columns that hold images; an image is read when asked for.
 //!
-//! A reader stands in each image column where it last read, so that a walk in order of the rows decodes every page once. A step
-//! back starts anew at the row group: reading in random order costs up to a row group of that column each time.
+//! * `cells`: images by row, in order or at random.
+
+mod cells;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use parquet::basic::{Compression, Type as Physical};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::TreeBuilder;
@@ -39,7 +38,7 @@ pub(super) struct Parquet {
     light: Arc<SchemaDescriptor>,
     /// Columns that are left out whole, or without their bytes.
     held: HashMap<String, Held>,
-    cursors: Mutex<HashMap<usize, Cursor>>,
+    state: Mutex<cells::State>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +47,6 @@ enum Held {
     Whole,
     /// The column has structs, in lists or not; all is read but their bytes.
     Bytes,
-}
-
-/// A reader within one column of one row group.
-struct Cursor {
-    group: usize,
-    /// The row that it reads next, counted within the group.
-    next: usize,
-    reader: ColumnReaderImpl<ByteArrayType>,
 }
 
 impl std::fmt::Debug for Parquet {
@@ -85,7 +76,7 @@ impl Parquet {
         }
         let light = Type::group_type_builder(schema.name()).with_fields(light).build().map_err(broken)?;
         let light = Arc::new(SchemaDescriptor::new(Arc::new(light)));
-        Ok(Self { file: file.into(), reader, starts, light, held, cursors: Mutex::default() })
+        Ok(Self { file: file.into(), reader, starts, light, held, state: Mutex::default() })
     }
 
     fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
@@ -122,49 +113,6 @@ impl Parquet {
         }
         Row { spot, cells }
     }
-
-    /// The column of image bytes below the top-level column `name`.
-    fn leaf(&self, name: &str) -> Option<usize> {
-        let schema = self.reader.metadata().file_metadata().schema_descr();
-        let below = |leaf: &usize| schema.column(*leaf).path().parts().first().is_some_and(|first| first == name);
-        let leaves: Vec<usize> = (0..schema.num_columns()).filter(below).collect();
-        let is_bytes = |leaf: &&usize| schema.column(**leaf).path().parts().last().is_some_and(|last| last == BYTES);
-        let leaf = leaves.iter().find(is_bytes).or(leaves.first().filter(|_| leaves.len() == 1));
-        leaf.copied().filter(|&leaf| schema.column(leaf).physical_type() == Physical::BYTE_ARRAY)
-    }
-
-    /// Element `nth` of the cell of a row; `None` where it is null or is not there.
-    fn bytes(&self, leaf: usize, row: usize, nth: usize) -> Result<Option<ByteArray>, ParquetError> {
-        let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
-        let missing = || ParquetError::General("the row is missing".into());
-        let local = row - self.starts[group];
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = cursors.remove(&leaf).filter(|cursor| cursor.group == group && cursor.next <= local);
-        let mut cursor = match standing {
-            Some(cursor) => cursor,
-            None => match self.reader.get_row_group(group)?.get_column_reader(leaf)? {
-                ColumnReader::ByteArrayColumnReader(reader) => Cursor { group, next: 0, reader },
-                _ => return Err(missing()),
-            },
-        };
-        if cursor.reader.skip_records(local - cursor.next)? != local - cursor.next {
-            return Err(missing());
-        }
-        let (mut defined, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        let (read, ..) = cursor.reader.read_records(1, Some(&mut defined), Some(&mut repeated), &mut values)?;
-        cursor.next = local + 1;
-        cursors.insert(leaf, cursor);
-        if read != 1 {
-            return Err(missing());
-        }
-        if defined.is_empty() {
-            return Ok(values.into_iter().nth(nth));
-        }
-        let full = self.reader.metadata().file_metadata().schema_descr().column(leaf).max_def_level();
-        let before = defined.iter().take(nth).filter(|&&level| level == full).count();
-        let there = defined.get(nth) == Some(&full);
-        Ok(values.into_iter().nth(before).filter(|_| there))
-    }
 }
 
 impl Table for Parquet {
@@ -191,9 +139,8 @@ impl Table for Parquet {
         let leaf = self.leaf(&path.column).ok_or_else(wrong)?;
         let bytes = self.bytes(leaf, spot.start as usize, path.nth.unwrap_or(0));
         let bytes = bytes.map_err(|error| self.bad(spot, format!("`{}`: {error}", path.column)))?;
-        let is_text = self.reader.metadata().file_metadata().schema_descr().column(leaf).path().parts().len() == 1;
         Ok(bytes.map(|bytes| match std::str::from_utf8(bytes.data()) {
-            Ok(text) if is_text => Cell::Text(text.to_owned()),
+            Ok(text) if self.is_plain(leaf) => Cell::Text(text.to_owned()),
             _ => Cell::Bytes(bytes.data().to_vec()),
         }))
     }
