@@ -157,6 +157,7 @@ impl SampleSource for First {
         if position >= self.count {
             return Err(SampleError(format!("no sample at position {position}, the first {} are used", self.count)));
         }
+        let _span = tracing::trace_span!("samples").entered();
         self.source.get(position)
     }
     fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
