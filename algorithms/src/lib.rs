@@ -2,6 +2,7 @@
 //!
 //! Numbers only: the crate must never know a tensor, a pixel or a device, and reads or writes no file.
 
+mod ahead;
 mod correction;
 mod error;
 pub mod masks;
