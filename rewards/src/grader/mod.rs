@@ -79,8 +79,8 @@ pub enum Grader {
     ///
     /// After trimming whitespace: a sign (`+`, `-` or `−`) or none; digits, plainly or in groups of three by commas
     /// (`1,234,567`); a fraction (`.5`) or none, of which one without digits (`7.`) is none; an exponent (`e-3`) or
-    /// none; a percent sign, after whitespace or not, that divides by 100, or none. Nothing else is a number, units
-    /// included.
+    /// none; a percent sign, after whitespace or not, that divides by 100, or none. Nothing else is a number: no units, no
+    /// words, none that is too large for 64 bits.
     Number {
         /// Largest absolute difference, not negative; default 1e-6.
         #[serde(default = "tolerance", deserialize_with = "check::not_negative")]
@@ -93,7 +93,9 @@ pub enum Grader {
     ///
     /// After trimming whitespace, and a code fence or `<|box_start|>…<|box_end|>` around it, one box is
     /// `[x1, y1, x2, y2]`, an object `{"bbox_2d": [x1, y1, x2, y2]}` with any other fields, a list of one of these, or
-    /// `(x1, y1), (x2, y2)`, with `x1 < x2` and `y1 < y2`. Nothing else is a box: not two of them, none within a sentence.
+    /// `(x1, y1), (x2, y2)`, with `x1 < x2` and `y1 < y2`. Numbers are JSON's; in the last form plain digits, with a fraction or
+    /// not and `-`, `−` or no sign. A field `image` that is no count makes it no box. Nothing else is a box: not two of them,
+    /// none within a sentence.
     ///
     /// The gold box is the sample's answer where that is one (in `gold_frame`, on the image that its field `image` says,
     /// else image 1); otherwise the sample's gold regions, of which the nearest counts. The answer is read in `frame`, on the
@@ -115,8 +117,8 @@ pub enum Grader {
     /// Equal sets of answers, in any order.
     ///
     /// A JSON list of texts and numbers has its elements as items. Any other text loses one pair of brackets around it
-    /// (`{…}`, `[…]`, `(…)`); then its items end at semicolons and line breaks where it has one of these, else at commas and
-    /// at the word `and`. So commas group no digits here: write `1234`, or a JSON list. Each item is brought to the
+    /// (`{…}`, `[…]`, `(…)`) if there is none within; then its items end at semicolons and line breaks where it has one of these, else at commas and
+    /// at the word `and`, small or capital. So commas group no digits here: write `1234`, or a JSON list. Each item is brought to the
     /// normal form of `exact`; empty ones and repetitions go.
     Set {
         /// Gives the F1 of the two sets, `2·|both| / (|gold| + |answer|)`, in place of 0 or 1; default false.
