@@ -8,7 +8,6 @@ mod error;
 pub mod masks;
 pub mod metrics;
 pub mod optimizers;
-mod overlong;
 mod refill;
 mod sampler;
 mod settings;
@@ -22,7 +21,6 @@ pub use optimizers::{
     Aggregation, Baseline, BatchScale, Cispo, Dapo, DrGrpo, Grpo, Gspo, KlEstimator, KlIn, Lone, ReinforcePlusPlus,
     ReinforcePlusPlusBaseline, Rloo, Surrogate,
 };
-pub use overlong::Overlong;
 pub use sampler::{Draw, SampleCursor};
 pub use settings::TrainSettings;
 pub use train::{Flow, StepReport, TrainObserver, evaluate, train};

@@ -64,7 +64,7 @@ where
 /// Returns the number of steps done in the whole run, those before `first_step` included: the `first_step` of whoever
 /// goes on. A step is a function of the seed, its number and the policy, so a resumed run gives the same reports.
 ///
-/// Of each step: samples by [`SampleCursor`]; `group_size` rollouts each; rewards, less what [`crate::Overlong`] takes; advantages
+/// Of each step: samples by [`SampleCursor`]; `group_size` rollouts each; rewards; advantages
 /// and masks; the log-probabilities that the loss needs; then for each of `epochs` passes, the groups in a seeded order
 /// cut into `minibatches` parts, one update each. Flat groups are left out of the updates where the settings say so, and
 /// replaced by groups of further samples, drawn by seed and step, for up to `refill_rounds` rounds; figures and the observer
@@ -116,7 +116,7 @@ where
                 }
                 watch.lap("rollout");
 
-                groups.extend(shape(grade(rollouts, reward), settings));
+                groups.extend(grade(rollouts, reward));
                 draws = refill.next(&groups).into_iter().collect();
                 watch.lap("reward");
             }
@@ -197,13 +197,6 @@ where
 
 fn grade<R: Reward + ?Sized>(rollouts: Rollouts, reward: &R) -> Vec<Group> {
     rollouts.into_iter().map(|(sample, trajectories)| Group::grade(sample, trajectories, reward)).collect()
-}
-
-fn shape(mut groups: Vec<Group>, settings: &TrainSettings) -> Vec<Group> {
-    if let Some(overlong) = &settings.overlong {
-        groups.iter_mut().for_each(|group| overlong.apply(group));
-    }
-    groups
 }
 
 /// Wall time by stage.

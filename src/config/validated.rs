@@ -210,7 +210,6 @@ impl Config {
             drop_flat_groups: t.drop_flat_groups,
             refill_rounds: t.refill_rounds,
             importance_cap: t.importance_cap,
-            overlong: t.overlong.clone(),
             seed: self.seed,
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
