@@ -12,7 +12,7 @@ use imagent_algorithms::{
     ActionMask, Flow, Grpo, KlEstimator, KlIn, PLUGINS, ReinforcePlusPlus, StepReport, TrainSettings, train,
 };
 use imagent_core::testing::FakePolicy;
-use imagent_core::{Limits, Policy, PolicyOptimizer, Reward, Sample, SampleSource, TrainBatch};
+use imagent_core::{Limits, Policy, PolicyOptimizer, Sample, SampleSource, TrainBatch};
 
 fn samples(n: usize) -> Vec<Arc<Sample>> {
     (0..n).map(|i| sample(&format!("s{i}"), "read", None, None)).collect()
