@@ -5,8 +5,8 @@ use std::hash::Hash;
 
 /// Holds values of at most so many bytes together; the least recently used leave first.
 ///
-/// A value may be put there *ahead*, before anybody asked for it. Such values have a limit of their own, and do not push each other
-/// out: who prepares more than there is room for does not undo what is prepared already.
+/// A value may be put there *ahead*, before anybody asked for it. Such values have a limit of their own, do not push each other out, and
+/// leave after those that were asked for: who prepares more than there is room for does not undo what is prepared already.
 ///
 /// ```
 /// use imagent_core::ByteCache;
@@ -70,7 +70,7 @@ impl<K: Clone + Eq + Hash, V: Clone> ByteCache<K, V> {
             return;
         }
         while self.bytes + bytes > self.budget {
-            let Some(oldest) = self.order.values().next().cloned() else { return };
+            let Some(oldest) = self.used_least().or_else(|| self.order.values().next().cloned()) else { return };
             self.remove(&oldest);
         }
         self.insert(key, value, bytes, false);
@@ -85,7 +85,7 @@ impl<K: Clone + Eq + Hash, V: Clone> ByteCache<K, V> {
             return false;
         }
         while self.bytes + bytes > self.budget {
-            let Some(oldest) = self.order.values().find(|key| !self.held[*key].ahead).cloned() else { return false };
+            let Some(oldest) = self.used_least() else { return false };
             self.remove(&oldest);
         }
         self.insert(key, value, bytes, true);
@@ -108,6 +108,11 @@ impl<K: Clone + Eq + Hash, V: Clone> ByteCache<K, V> {
     /// Bytes of what is held.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Of the values that were asked for, the one used least recently.
+    fn used_least(&self) -> Option<K> {
+        self.order.values().find(|key| !self.held[*key].ahead).cloned()
     }
 
     fn insert(&mut self, key: K, value: V, bytes: usize, ahead: bool) {

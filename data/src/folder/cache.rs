@@ -53,7 +53,9 @@ impl Cache {
         number: usize,
         decode: impl FnOnce() -> Result<RgbImage, E>,
     ) -> Option<Arc<RgbImage>> {
-        if !lock(&self.held).has_room_ahead(self.usual.load(Ordering::Relaxed)) {
+        let usual = self.usual.load(Ordering::Relaxed);
+        let may_be_kept = |held: &ByteCache<_, _>| held.contains(&number) || held.has_room_ahead(usual);
+        if !may_be_kept(&lock(&self.held)) {
             return None;
         }
         let mut slot = match self.images[number].try_lock() {
