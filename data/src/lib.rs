@@ -13,7 +13,7 @@ pub mod tables;
 pub mod world;
 
 pub use crate::error::DataError;
-pub use crate::folder::{Folder, Summary, SynthConfig, ensure_synth, synth, write_folder};
+pub use crate::folder::{CACHE_MIB, Folder, Summary, SynthConfig, ensure_synth, synth, write_folder};
 pub use crate::formats::{Reader, Select, open};
 pub use crate::lessons::{CellLabel, Lesson, Piece, Task, lesson};
 pub use crate::mix::{Mixture, Share};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imagent_core::{Sample, SampleError, SampleSource};
+use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
 
 use crate::error::DataError;
 
@@ -91,6 +91,10 @@ impl SampleSource for Mixture {
         let again = if times == 0 { String::new() } else { format!("~{times}") };
         let id = format!("{}/{}{again}", share.name, sample.id);
         Ok(Arc::new(Sample { id, ..Sample::clone(&sample) }))
+    }
+
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        self.locate(position).map_or_else(Vec::new, |(share, within, _)| share.source.prefetch(within))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
-use imagent_core::{Sample, SampleError, SampleSource};
+use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
 use imagent_data::formats::Select;
 use imagent_data::{Mixture, Share, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
@@ -156,6 +156,11 @@ impl Limited {
         let count = if limit == 0 { source.len() } else { limit.min(source.len()) };
         Self { source, count, spread }
     }
+
+    fn place(&self, position: usize) -> usize {
+        let spread = || (position as u128 * self.source.len() as u128 / self.count as u128) as usize;
+        if self.spread { spread() } else { position }
+    }
 }
 
 impl SampleSource for Limited {
@@ -166,8 +171,11 @@ impl SampleSource for Limited {
         if position >= self.count {
             return Err(SampleError(format!("no sample at position {position}, {} are used", self.count)));
         }
-        let spread = || (position as u128 * self.source.len() as u128 / self.count as u128) as usize;
-        self.source.get(if self.spread { spread() } else { position })
+        let _span = tracing::trace_span!("samples").entered();
+        self.source.get(self.place(position))
+    }
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        if position < self.count { self.source.prefetch(self.place(position)) } else { Vec::new() }
     }
 }
 
@@ -179,12 +187,12 @@ pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dy
     if dataset.mix.is_empty() {
         return open_one(dataset, key);
     }
-    let share = |part: &MixConfig| -> Result<Share, Error> {
+    let share = |(part, of): (&MixConfig, &DatasetConfig)| -> Result<Share, Error> {
         let last = Path::new(&part.path).file_name().map(|name| name.to_string_lossy().into_owned());
         let name = if part.name.is_empty() { last.unwrap_or_else(|| part.path.clone()) } else { part.name.clone() };
-        Ok(Share { name, source: open_one(&part.dataset(), key)?, weight: part.weight })
+        Ok(Share { name, source: open_one(of, key)?, weight: part.weight })
     };
-    let shares = dataset.mix.iter().map(share).collect::<Result<_, Error>>()?;
+    let shares = dataset.mix.iter().zip(&dataset.parts()).map(share).collect::<Result<_, Error>>()?;
     Ok(Box::new(Limited::new(Box::new(Mixture::new(shares)?), dataset.limit, true)))
 }
 
@@ -200,7 +208,9 @@ fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn Sample
     if let Some(synth) = &dataset.synth {
         ensure_synth(synth, path)?;
     }
-    let source = imagent_data::open(path, Select { format: given(&dataset.format), split: given(&dataset.split) })?;
+    let select = Select { format: given(&dataset.format), split: given(&dataset.split) };
+    let mut source = imagent_data::open(path, select)?;
+    source.keep(dataset.cache_mib << 20);
     Ok(Box::new(Limited::new(source, dataset.limit, false)))
 }
 

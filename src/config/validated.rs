@@ -6,7 +6,7 @@ use imagent_algorithms::{ActionMask, Grpo, TrainError, TrainSettings, Trajectory
 use imagent_analysis::alarms::AlarmConfig;
 use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling, Tool};
 use imagent_data::formats::named;
-use imagent_data::{DataError, SynthConfig};
+use imagent_data::{CACHE_MIB, DataError, SynthConfig};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::error::ModelError;
 use imagent_models::lora::LoraConfig;
@@ -131,6 +131,9 @@ impl ModelConfig {
     }
 }
 
+/// Largest `cache_mib`: 1 TiB.
+const MOST_CACHE_MIB: usize = 1 << 20;
+
 /// The `[data]` table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -143,7 +146,7 @@ pub struct DataConfig {
 }
 
 /// A dataset, or a mixture of several.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatasetConfig {
     /// The folder, or a file of a published format.
@@ -156,12 +159,23 @@ pub struct DatasetConfig {
     pub split: String,
     /// Uses the first so many samples, of a mixture so many at even distances; 0 (default) uses all.
     pub limit: usize,
+    /// Most MiB of decoded images kept in memory (the datasets of a mixture divide them by their weights), besides those of the step in progress; the least recently used leave first. Images
+    /// of the next step are decoded ahead into it, so 0, which keeps none, also means that each step waits for its images.
+    /// Default 512. Figures do not depend on it.
+    pub cache_mib: usize,
     /// Makes the folder, where it does not exist, as this synthetic dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<SynthConfig>,
     /// Datasets to mix, in place of `path`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixConfig>,
+}
+
+impl Default for DatasetConfig {
+    fn default() -> Self {
+        let [path, format, split] = std::array::from_fn(|_| String::new());
+        Self { path, format, split, limit: 0, cache_mib: CACHE_MIB, synth: None, mix: Vec::new() }
+    }
 }
 
 /// A dataset of a mixture.
@@ -195,18 +209,16 @@ impl Default for MixConfig {
     }
 }
 
-impl MixConfig {
-    /// The dataset by itself.
-    pub fn dataset(&self) -> DatasetConfig {
-        let Self { path, format, split, limit, synth, .. } = self.clone();
-        DatasetConfig { path, format, split, limit, synth, mix: Vec::new() }
-    }
-}
-
 impl DatasetConfig {
     /// The datasets that this one consists of: those that are mixed, or itself.
     pub fn parts(&self) -> Vec<DatasetConfig> {
-        if self.mix.is_empty() { vec![self.clone()] } else { self.mix.iter().map(MixConfig::dataset).collect() }
+        let total: f64 = self.mix.iter().map(|part| part.weight).sum();
+        let part = |part: &MixConfig| {
+            let MixConfig { path, format, split, limit, synth, .. } = part.clone();
+            let cache_mib = (self.cache_mib as f64 * part.weight / total) as usize;
+            DatasetConfig { path, format, split, limit, cache_mib, synth, mix: Vec::new() }
+        };
+        if self.mix.is_empty() { vec![self.clone()] } else { self.mix.iter().map(part).collect() }
     }
 }
 
@@ -253,7 +265,6 @@ impl Config {
             drop_flat_groups: t.drop_flat_groups,
             refill_rounds: t.refill_rounds,
             importance_cap: t.importance_cap,
-            overlong: t.overlong.clone(),
             seed: self.seed,
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
@@ -291,9 +302,13 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
 
 fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
     let Some(dataset) = dataset else { return Ok(()) };
+    if dataset.cache_mib > MOST_CACHE_MIB {
+        let problem = format!("must be at most {MOST_CACHE_MIB}, got {}", dataset.cache_mib);
+        return Err((format!("{key}.cache_mib"), problem));
+    }
     if !dataset.mix.is_empty() {
-        let (alone, mixed) = (DatasetConfig { mix: Vec::new(), limit: 0, ..dataset.clone() }, DatasetConfig::default());
-        if alone != mixed {
+        let DatasetConfig { limit, cache_mib, mix, .. } = dataset.clone();
+        if *dataset != (DatasetConfig { limit, cache_mib, mix, ..DatasetConfig::default() }) {
             return Err((format!("{key}.mix"), "stands in place of path, format, split and synth".to_owned()));
         }
     }

@@ -8,6 +8,7 @@ mod datasets;
 mod harness;
 mod interrupt;
 mod lora;
+mod methods;
 mod models;
 mod runs;
 mod settings;

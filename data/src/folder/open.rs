@@ -13,8 +13,8 @@ use crate::error::DataError;
 use crate::formats::entry::{Answer, Entry, KEYS, Picture, Region};
 use crate::formats::text::letter;
 
-/// Bytes of decoded images kept by default: 512 MiB, some 890 images of the nano world.
-pub const CACHE_BYTES: usize = 512 << 20;
+/// MiB of decoded images kept by default: some 890 images of the nano world, 14 of 4000 × 3000 pixels.
+pub const CACHE_MIB: usize = 512;
 
 /// An open dataset folder.
 ///
@@ -34,7 +34,7 @@ pub struct Folder {
     root: PathBuf,
     rows: Vec<Row>,
     images: Vec<ImageFile>,
-    cache: Cache<usize>,
+    cache: Cache,
 }
 
 impl Folder {
@@ -52,14 +52,20 @@ impl Folder {
         if rows.is_empty() {
             return Err(DataError::Empty { file: reader.file().into() });
         }
-        Ok(Self { root: path.into(), rows, images: reader.images, cache: Cache::new(CACHE_BYTES) })
+        let cache = Cache::new(reader.images.len(), CACHE_MIB << 20);
+        Ok(Self { root: path.into(), rows, images: reader.images, cache })
     }
 
-    /// Keeps at most `bytes` of decoded images; 0 keeps none.
+    /// Keeps at most `bytes` of decoded images, besides those in use; 0 keeps none, and nothing is decoded ahead.
     #[must_use]
     pub fn with_cache(mut self, bytes: usize) -> Self {
-        self.cache = Cache::new(bytes);
+        self.set_cache(bytes);
         self
+    }
+
+    /// [`with_cache`](Self::with_cache) in place.
+    pub(crate) fn set_cache(&mut self, bytes: usize) {
+        self.cache = Cache::new(self.images.len(), bytes);
     }
 
     /// The folder.
@@ -100,15 +106,16 @@ impl Folder {
     }
 
     fn image(&self, number: usize) -> Result<Arc<RgbImage>, DataError> {
-        if let Some(image) = self.cache.get(&number) {
-            return Ok(image);
-        }
         let ImageFile { name, path, line } = &self.images[number];
-        let image = decode(path).map_err(|problem| {
+        self.cache.get(number, || decode(path)).map_err(|problem| {
             let (file, image) = (self.root.join(SAMPLES), name.clone());
             DataError::BadImage { file, line: *line, image, problem }
-        })?;
-        Ok(self.cache.put(number, Arc::new(image)))
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn images(&self) -> Vec<PathBuf> {
+        self.images.iter().map(|image| image.path.clone()).collect()
     }
 
     #[cfg(test)]
@@ -158,5 +165,10 @@ impl SampleSource for Folder {
 
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
         self.sample(position).map(Arc::new).map_err(|error| SampleError(error.to_string()))
+    }
+
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        let image = |&number: &usize| self.cache.prefetch(number, || decode(&self.images[number].path));
+        self.rows.get(position).map_or_else(Vec::new, |row| row.images.iter().filter_map(image).collect())
     }
 }

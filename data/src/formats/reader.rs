@@ -1,8 +1,9 @@
 //! Datasets by position: rows of any format as entries and, with their images, as samples.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -13,8 +14,7 @@ use super::source::{At, Source, is_own};
 use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::cache::Cache;
-use crate::folder::open::CACHE_BYTES;
-use crate::folder::{Folder, SAMPLES};
+use crate::folder::{CACHE_MIB, Folder, SAMPLES};
 
 /// A dataset of any format.
 pub trait Reader: SampleSource + Debug {
@@ -38,6 +38,9 @@ pub trait Reader: SampleSource + Debug {
     /// # Errors
     /// As [`Reader::entry`], or when an image cannot be read.
     fn sample(&self, position: usize) -> Result<Sample, DataError>;
+
+    /// Keeps at most `bytes` of decoded images from now on, besides those in use; 0 keeps none, and nothing is decoded ahead.
+    fn keep(&mut self, bytes: usize);
 }
 
 /// Opens a dataset of the selected format, or of the one that is found: a folder of ours, a folder of a published format, or one of its
@@ -69,7 +72,9 @@ pub fn open(path: &Path, select: Select<'_>) -> Result<Box<dyn Reader>, DataErro
 pub struct Published {
     source: Source,
     rows: Vec<Slot>,
-    cache: Cache<Picture>,
+    /// How many different images there are.
+    images: usize,
+    cache: Cache,
 }
 
 /// A row: where it is, and what it says where reading it again would be dear.
@@ -77,6 +82,27 @@ pub struct Published {
 struct Slot {
     at: At,
     held: Option<Box<Entry>>,
+    /// The numbers of its images in the cache.
+    images: Box<[usize]>,
+}
+
+/// Numbers images: a file has one, however many rows name it.
+#[derive(Default)]
+struct Numbers {
+    files: HashMap<PathBuf, usize>,
+    count: usize,
+}
+
+impl Numbers {
+    fn of(&mut self, picture: &Picture) -> usize {
+        let next = self.count;
+        let number = match picture {
+            Picture::File { path, .. } => *self.files.entry(path.clone()).or_insert(next),
+            Picture::Cell { .. } => next,
+        };
+        self.count += usize::from(number == next);
+        number
+    }
 }
 
 impl Published {
@@ -88,11 +114,12 @@ impl Published {
         if !source.unreadable.is_empty() {
             return Err(source.unreadable.swap_remove(0));
         }
-        let (mut rows, mut failed) = (Vec::new(), None);
+        let (mut rows, mut numbers, mut failed) = (Vec::new(), Numbers::default(), None);
         source.scan_at(&mut |row| match row {
             Ok((at, entry)) => {
                 let dear = !source.tables[at.table].table.has_lines();
-                rows.push(Slot { at, held: dear.then(|| Box::new(entry)) });
+                let images = entry.pictures.iter().map(|picture| numbers.of(picture)).collect();
+                rows.push(Slot { at, held: dear.then(|| Box::new(entry)), images });
                 ControlFlow::Continue(())
             }
             Err(error) => {
@@ -103,7 +130,10 @@ impl Published {
         match failed {
             Some(error) => Err(error),
             None if rows.is_empty() => Err(DataError::Empty { file: source.path }),
-            None => Ok(Self { source, rows, cache: Cache::new(CACHE_BYTES) }),
+            None => {
+                let (images, cache) = (numbers.count, Cache::new(numbers.count, CACHE_MIB << 20));
+                Ok(Self { source, rows, images, cache })
+            }
         }
     }
 
@@ -112,12 +142,8 @@ impl Published {
         self.rows.get(position).ok_or_else(none)
     }
 
-    fn image(&self, picture: &Picture) -> Result<Arc<RgbImage>, String> {
-        if let Some(image) = self.cache.get(picture) {
-            return Ok(image);
-        }
-        let image = picture::decode(&self.source.bytes(picture)?).map_err(|error| error.to_string())?;
-        Ok(self.cache.put(picture.clone(), Arc::new(image)))
+    fn decode(&self, picture: &Picture) -> Result<RgbImage, String> {
+        picture::decode(&self.source.bytes(picture)?).map_err(|error| error.to_string())
     }
 }
 
@@ -141,14 +167,19 @@ impl Reader for Published {
 
     fn sample(&self, position: usize) -> Result<Sample, DataError> {
         let entry = self.entry(position)?;
-        let image = |picture: &Picture| {
-            self.image(picture).map_err(|problem| {
-                let place = self.source.place(self.rows[position].at);
+        let slot = self.slot(position)?;
+        let image = |(picture, number): (&Picture, &usize)| {
+            self.cache.get(*number, || self.decode(picture)).map_err(|problem| {
+                let place = self.source.place(slot.at);
                 DataError::BadRow { place, problem: format!("image {:?}: {problem}", picture.name()) }
             })
         };
-        let images = entry.pictures.iter().map(image).collect::<Result<_, _>>()?;
+        let images = entry.pictures.iter().zip(&slot.images).map(image).collect::<Result<_, _>>()?;
         Ok(entry.sample(images))
+    }
+
+    fn keep(&mut self, bytes: usize) {
+        self.cache = Cache::new(self.images, bytes);
     }
 }
 
@@ -159,6 +190,12 @@ impl SampleSource for Published {
 
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
         self.sample(position).map(Arc::new).map_err(|error| SampleError(error.to_string()))
+    }
+
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        let (Ok(slot), Ok(entry)) = (self.slot(position), self.entry(position)) else { return Vec::new() };
+        let image = |(picture, number): (&Picture, &usize)| self.cache.prefetch(*number, || self.decode(picture));
+        entry.pictures.iter().zip(&slot.images).filter_map(image).collect()
     }
 }
 
@@ -182,5 +219,9 @@ impl Reader for Folder {
 
     fn sample(&self, position: usize) -> Result<Sample, DataError> {
         Folder::sample(self, position)
+    }
+
+    fn keep(&mut self, bytes: usize) {
+        self.set_cache(bytes);
     }
 }

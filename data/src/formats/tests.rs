@@ -532,7 +532,12 @@ fn splits_are_not_mixed_unseen() {
     let row = |answer: &str| {
         json!({"images": ["a.jpg"], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]}).to_string()
     };
-    let files = [("train-00000-of-00002.jsonl", "a"), ("train-00001-of-00002.jsonl", "b"), ("test.jsonl", "c"), ("trains.jsonl", "d")];
+    let files = [
+        ("train-00000-of-00002.jsonl", "a"),
+        ("train-00001-of-00002.jsonl", "b"),
+        ("test.jsonl", "c"),
+        ("trains.jsonl", "d"),
+    ];
     let dir = with_images(&["a.jpg"], &files.map(|(name, answer)| (name, row(answer))));
     assert_has(&open(dir.path(), None).unwrap_err().to_string(), &["holds the splits test, train", "`split`"]);
     let split = |name| super::open(dir.path(), Select { split: Some(name), ..Select::default() });
@@ -540,7 +545,10 @@ fn splits_are_not_mixed_unseen() {
         let dataset = split(name).unwrap();
         (0..dataset.len()).map(|n| dataset.sample(n).unwrap().answer).collect()
     };
-    assert_eq!((answers("train"), answers("test"), answers("trains")), (vec!["a".into(), "b".into()], vec!["c".into()], vec!["d".into()]));
+    assert_eq!(
+        (answers("train"), answers("test"), answers("trains")),
+        (vec!["a".into(), "b".into()], vec!["c".into()], vec!["d".into()])
+    );
     assert_has(&split("val").unwrap_err().to_string(), &["no table whose name begins with \"val\""]);
     assert_eq!(open(&dir.path().join("test.jsonl"), None).unwrap().len(), 1);
     let own = tempfile::tempdir().unwrap();

@@ -76,7 +76,7 @@ impl Cutter {
             (Frame::Closed, _) => return Err("something stands after the end of the list".into()),
             (Frame::List, b',') if outside => {
                 let ended = !self.row.is_empty();
-                if !ended && self.comma || !ended && self.begin.1 == 0 {
+                if !ended && (self.comma || self.begin.1 == 0) {
                     return Err("a comma without a row before it".into());
                 }
                 self.comma = true;

@@ -96,7 +96,7 @@ def hrbench():
 
 
 def pages():
-    """Many small pages, some of which begin within a row, the first ones with a dictionary; two row groups."""
+    """Many small pages, the first one with a dictionary; two row groups."""
     images = [[image(3 * n + k) for k in range(1 + n % 3)] for n in range(50)]
     rows = [{
         "data_source": "x", "prompt": [{"role": "user", "content": "Q"}], "images": shown, "single": image(n) if n % 4 else None,
