@@ -9,6 +9,7 @@
 //!
 //! The crate must not know how a model computes, where a dataset lies or what a reward is for.
 
+pub mod cache;
 pub mod chat;
 pub mod encoder;
 pub mod episode;
@@ -31,6 +32,7 @@ pub mod turn;
 /// Pixels, as the crate `image` has them.
 pub use ::image::{Rgb, RgbImage};
 
+pub use crate::cache::ByteCache;
 pub use crate::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
@@ -41,7 +43,7 @@ pub use crate::mask::{Mask, MaskSet};
 pub use crate::message::{Content, Message, Role};
 pub use crate::optimizer::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
 pub use crate::policy::{
-    Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
+    Next, OnTurn, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
 };
 pub use crate::reward::{Reward, Score, score_group};
 pub use crate::sample::{Gold, Sample, SampleError, SampleSource};

@@ -1,6 +1,6 @@
 //! The `[train]` table: how long and how much, and what is kept on the way.
 
-use imagent_algorithms::{Overlong, TrainSettings};
+use imagent_algorithms::TrainSettings;
 use imagent_core::Sampling;
 use imagent_models::policy::PassLimits;
 use serde::{Deserialize, Serialize};
@@ -40,9 +40,6 @@ pub struct TrainConfig {
     /// Most rows (tokens) of one pass of the model; a larger batch runs in several, with the same result but for
     /// rounding. Default 16384.
     pub max_rows: usize,
-    /// Takes something off the reward of long answers (DAPO's soft penalty). Default none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overlong: Option<Overlong>,
     /// How tokens are drawn in evaluations. Default: always the likeliest (temperature 0).
     pub eval_sampling: Sampling,
 }
@@ -58,7 +55,6 @@ impl Default for TrainConfig {
             drop_flat_groups,
             refill_rounds,
             importance_cap,
-            overlong,
             ..
         } = TrainSettings::default();
         Self {
@@ -70,7 +66,6 @@ impl Default for TrainConfig {
             drop_flat_groups,
             refill_rounds,
             importance_cap,
-            overlong,
             eval_every: 0,
             eval_samples: 0,
             attention_samples: 8,

@@ -198,13 +198,13 @@ impl<'a> RunObserver<'a> {
             watch.evaluating(done, all);
             step > 0 || !interrupt.load(Ordering::Relaxed)
         };
-        let Some(mut evaluation) = evaluate(policy, count, &mut on_batch)? else { return Ok(BTreeMap::new()) };
-        let first = evaluation.groups.iter().flat_map(|group| &group.members);
-        let shares = image_shares(policy, first.take(self.options.schedule.attention_samples));
-        evaluation.metrics.extend(shares.map_err(Error::OpenModel)?);
+        let Some(evaluation) = evaluate(policy, count, &mut on_batch)? else { return Ok(BTreeMap::new()) };
         self.watch.evaluated(step, &evaluation.metrics);
         self.save_held_out(policy, &evaluation, step)?;
-        Ok(evaluation.metrics.into_iter().map(|(name, value)| (format!("{EVAL}{name}"), value)).collect())
+        let first = evaluation.groups.iter().flat_map(|group| &group.members);
+        let first = first.take(self.options.schedule.attention_samples);
+        let shares = image_shares(policy, first).map_err(Error::OpenModel)?;
+        Ok(evaluation.metrics.into_iter().chain(shares).map(|(name, value)| (format!("{EVAL}{name}"), value)).collect())
     }
 
     /// `eval-before`, `eval-after` or `eval-NNNNNN`: trajectories, and for the first two the figures by themselves.

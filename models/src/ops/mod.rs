@@ -70,6 +70,8 @@ use token_logprob::Choice;
 
 /// A matrix of run-time sizes on device `D`, with tape `T`.
 pub type Matrix<D, T = NoneTape> = Tensor<(usize, usize), f32, D, T>;
+/// A sum, and its normalisation with the tape: see [`Kernels::add_rms_norm`].
+pub type SumAndNorm<D, T> = (Matrix<D>, Matrix<D, T>);
 
 /// A vector of run-time size on device `D`, with tape `T`.
 pub type Vector<D, T = NoneTape> = Tensor<(usize,), f32, D, T>;
@@ -156,7 +158,7 @@ pub trait Kernels: Device<f32> {
         y: Matrix<Self, R>,
         w: impl Into<Param<'a, Vector<Self>>>,
         eps: f32,
-    ) -> Result<(Matrix<Self>, Matrix<Self, T>), Self::Err> {
+    ) -> Result<SumAndNorm<Self, T>, Self::Err> {
         add_rms_norm::reference::add_rms_norm(x, y, w.into().values, eps)
     }
 
@@ -330,7 +332,7 @@ impl Kernels for Cpu {
         y: Matrix<Self, R>,
         w: impl Into<Param<'a, Vector<Self>>>,
         eps: f32,
-    ) -> Result<(Matrix<Self>, Matrix<Self, T>), CpuError> {
+    ) -> Result<SumAndNorm<Self, T>, CpuError> {
         add_rms_norm::on_cpu(x, y, w.into(), eps)
     }
 

@@ -7,14 +7,14 @@ use dfdx::prelude::*;
 
 use super::parallel::accumulate;
 use super::tape::{buffer, require, take, view, view1};
-use super::{Matrix, Param, Vector, rms_norm};
+use super::{Matrix, Param, SumAndNorm, Vector, rms_norm};
 
 pub(crate) fn on_cpu<T: Tape<f32, Cpu> + Merge<R>, R>(
     x: Matrix<Cpu, T>,
     y: Matrix<Cpu, R>,
     w: Param<'_, Vector<Cpu>>,
     eps: f32,
-) -> Result<(Matrix<Cpu>, Matrix<Cpu, T>), CpuError> {
+) -> Result<SumAndNorm<Cpu, T>, CpuError> {
     timed!("add_rms_norm");
     let (x, left) = x.try_contiguous()?.split_tape();
     let (y, right) = y.split_tape();

@@ -2,7 +2,7 @@
 
 use dfdx::prelude::*;
 
-use crate::ops::{Matrix, Vector, add, rms_norm};
+use crate::ops::{Matrix, SumAndNorm, Vector, add, rms_norm};
 
 /// The sum and its norm: see [`Kernels::add_rms_norm`](crate::ops::Kernels::add_rms_norm).
 pub fn add_rms_norm<D: Device<f32>, T: Tape<f32, D> + Merge<R>, R: Default>(
@@ -10,7 +10,7 @@ pub fn add_rms_norm<D: Device<f32>, T: Tape<f32, D> + Merge<R>, R: Default>(
     y: Matrix<D, R>,
     w: &Vector<D>,
     eps: f32,
-) -> Result<(Matrix<D>, Matrix<D, T>), D::Err> {
+) -> Result<SumAndNorm<D, T>, D::Err> {
     let (z, tape) = add::reference::add(x, y)?.split_tape();
     let n = rms_norm::reference::rms_norm(z.clone().put_tape(tape), w, eps)?;
     Ok((z, n))
