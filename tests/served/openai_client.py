@@ -88,7 +88,7 @@ def ask(url):
     looked = create(model="nano", messages=seen, max_tokens=10, temperature=0)
     check("images", looked.usage.prompt_tokens > plain.usage.prompt_tokens)
     stream_checks(create, seen)
-    tool_checks(create)
+    tool_checks(create, seen)
     error_checks(client, create, talk, url)
 
 
@@ -101,8 +101,10 @@ def stream_checks(create, messages):
     check("stream", text == whole.choices[0].message.content and chunks[-1].usage == whole.usage)
 
 
-def tool_checks(create):
-    talk = [{"role": "user", "content": "What digit is in image 1?"}]
+def tool_checks(create, seen):
+    pictures = [part for part in seen[0]["content"] if part["type"] == "image_url"]
+    words = {"type": "text", "text": "What digit is on the red circle in image 1 ?"}
+    talk = [{"role": "user", "content": 2 * pictures + [words]}]
     for seed in range(80):
         reply = create(model="nano", messages=talk, tools=[ZOOM], seed=seed, max_tokens=80).choices[0]
         if reply.finish_reason == "tool_calls":

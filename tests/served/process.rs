@@ -1,9 +1,18 @@
 //! The binary as a server and as a client, and plain requests to the server.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use half::f16;
+use imagent::config::nano_base;
+use imagent::core::chat::ChatImage;
+use imagent::core::{Rgb, RgbImage};
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -48,7 +57,12 @@ pub(crate) struct Served {
 impl Served {
     /// Serves the nano base on a port of its own.
     pub(crate) fn start(args: &[&str], vars: &[(&str, &str)]) -> Self {
-        let all = [&["serve", "--model", "nano", "--port", "0"], args].concat();
+        Self::of("nano", args, vars)
+    }
+
+    /// Serves a model as `nano`.
+    pub(crate) fn of(model: &str, args: &[&str], vars: &[(&str, &str)]) -> Self {
+        let all = [&["serve", "--model", model, "--name", "nano", "--port", "0"], args].concat();
         let mut child = command(&all).envs(vars.iter().copied()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -119,6 +133,35 @@ pub(crate) fn question(text: &str, more: Value) -> Value {
     let mut body = json!({"model": "nano", "messages": [{"role": "user", "content": text}]});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
+}
+
+/// An image of one colour.
+pub(crate) fn image(side: u32) -> Value {
+    let image = ChatImage::new(Arc::new(RgbImage::from_pixel(side, side, Rgb([200, 30, 60]))));
+    let url = base64::engine::general_purpose::STANDARD.encode(image.png().unwrap());
+    json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{url}")}})
+}
+
+/// Writes the nano base to a folder, slower to answer: left to its likeliest words it zooms in about every other time.
+pub(crate) fn zooming(dir: &Path) -> String {
+    const ANSWER: usize = 455;
+    let (base, model) = (nano_base().unwrap(), dir.join("model"));
+    fs::create_dir(&model).unwrap();
+    for file in fs::read_dir(base.path()).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    let path = model.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let (head, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let words = metadata.info("model.embed_tokens.weight").unwrap();
+    let row = 2 * words.shape[1];
+    let start = 8 + head + words.data_offsets.0 + ANSWER * row;
+    for value in bytes[start..start + row].chunks_mut(2) {
+        let slower = f16::from_f32(0.9 * f16::from_le_bytes([value[0], value[1]]).to_f32());
+        value.copy_from_slice(&slower.to_le_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    model.to_str().unwrap().to_owned()
 }
 
 /// A folder with a small dataset and a config that evaluates on it.

@@ -1,23 +1,13 @@
 //! What the server says: whole and streamed, alone and among others, with its ends, counts and log-probabilities.
 
 use std::io::{BufRead, BufReader};
-use std::sync::Arc;
 
-use base64::Engine;
-use imagent::core::chat::ChatImage;
-use imagent::core::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
-use super::process::{Served, question};
+use super::process::{Served, image, question};
 
 fn text(answer: &Value, choice: usize) -> &str {
     answer["choices"][choice]["message"]["content"].as_str().unwrap()
-}
-
-fn image(side: u32) -> Value {
-    let image = ChatImage::new(Arc::new(RgbImage::from_pixel(side, side, Rgb([200, 30, 60]))));
-    let url = base64::engine::general_purpose::STANDARD.encode(image.png().unwrap());
-    json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{url}")}})
 }
 
 /// Questions of several lengths, with and without images, each with a seed.

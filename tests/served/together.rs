@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::process::{Done, Served, command, place, question};
+use super::process::{Done, Served, command, image, place, question, zooming};
 
 /// The figures and the transcripts of an evaluation.
 fn evaluate(dir: &Path, args: &[&str]) -> (Value, Vec<Value>) {
-    let all = [&["eval", "config.toml", "--json", "--transcripts", "t.jsonl"], args].concat();
+    let base = ["eval", "config.toml", "--json", "--transcripts", "t.jsonl", "--set", "prompt.number_images=true"];
+    let all = [&base[..], args].concat();
     let done = Done::from(command(&all).current_dir(dir).output().unwrap());
     assert_eq!(done.code, Some(0), "{}", done.err);
     let transcripts = std::fs::read_to_string(dir.join("t.jsonl")).unwrap();
@@ -19,9 +20,12 @@ fn evaluate(dir: &Path, args: &[&str]) -> (Value, Vec<Value>) {
 #[test]
 fn an_evaluation_is_the_same_with_a_server_in_between() {
     let place = place();
-    let (figures, transcripts) = evaluate(place.path(), &["--model", "nano"]);
-    assert!(transcripts.iter().any(|record| record["turns"].as_array().unwrap().len() > 1), "tools are called");
-    let server = Served::start(&[], &[]);
+    let model = zooming(place.path());
+    let (figures, transcripts) = evaluate(place.path(), &["--model", &model]);
+    let zoomed = |record: &Value| record["turns"][0]["images"].as_array().is_some_and(|images| !images.is_empty());
+    let zooms = transcripts.iter().filter(|record| zoomed(record)).count();
+    assert!(zooms > 0 && zooms < transcripts.len(), "{zooms} of {} zoom", transcripts.len());
+    let server = Served::of(&model, &[], &[]);
     let served = ["--endpoint", server.url.as_str(), "--served-model", "nano"];
     let with = |calls: &str, more: &[&str]| {
         let set = format!("endpoint.calls={calls}");
@@ -38,19 +42,17 @@ fn an_evaluation_is_the_same_with_a_server_in_between() {
         assert!(records.iter().all(|record| record["prompt_tokens"].as_u64() > Some(0)), "{calls}");
     }
     let (_, records) = with("api", &[]);
-    let zoomed = |record: &Value| record["turns"][0]["images"].as_array().is_some_and(|images| !images.is_empty());
     assert!(records.iter().any(zoomed), "a call of the API brings an image");
 }
 
 #[test]
 fn calls_come_in_the_form_of_the_api() {
-    let place = place();
-    let (_, transcripts) = evaluate(place.path(), &["--model", "nano"]);
-    let called = transcripts.iter().find(|record| record["turns"][0]["call"].is_object()).unwrap();
-    let server = Served::start(&[], &[]);
-    // The tool's description is that of the config's first tool; the question's images are left out, so that any call will do.
+    let dir = tempfile::tempdir().unwrap();
+    let server = Served::of(&zooming(dir.path()), &[], &[]);
     let tool = json!({"type": "function", "function": {"name": "zoom_in", "description": "", "parameters": {}}});
-    let mut asked = question(called["question"].as_str().unwrap(), json!({"tools": [tool], "max_tokens": 80}));
+    let words = "What digit is on the red circle in image 1 ?";
+    let mut asked = question(words, json!({"tools": [tool], "max_tokens": 80}));
+    asked["messages"][0]["content"] = json!([image(448), image(448), {"type": "text", "text": words}]);
     let seeds = (0..60).find_map(|seed| {
         asked["seed"] = json!(seed);
         let answer = server.answer(&asked);
