@@ -12,7 +12,6 @@ use super::settings::WeightType;
 
 /// Arguments of `imagent serve`.
 #[derive(clap::Args)]
-#[cfg_attr(not(feature = "served"), expect(dead_code))]
 pub(crate) struct Args {
     /// A checkpoint folder, an adapter, a hub id, or `nano`
     #[arg(long, value_name = "DIR|ID")]

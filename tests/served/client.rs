@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::process::{Done, command, place};
 use super::scripted::{Act, Scripted};
 
-/// Fast retries: the pause is at most a tenth of a second.
+/// Pauses above three seconds are not waited for.
 const QUICK: [&str; 2] = ["--set", "endpoint.max_wait=3"];
 
 fn asking(dir: &Path, url: &str, more: &[&str]) -> Command {
