@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::build::Device;
+use super::endpoint::EndpointConfig;
 use super::error::ConfigError;
 use super::raw::Document;
 use super::train::TrainConfig;
@@ -37,6 +38,9 @@ pub struct Config {
     pub seed: u64,
     /// The model to start from.
     pub model: ModelConfig,
+    /// A served model that `eval` and `rollout` ask in place of it. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointConfig>,
     /// What to train and to evaluate on.
     pub data: DataConfig,
     /// How samples become prompts.
@@ -67,6 +71,7 @@ impl Default for Config {
             name: "run".to_owned(),
             seed: 1,
             model: ModelConfig::default(),
+            endpoint: None,
             data: DataConfig::default(),
             prompt: PromptStyle::default(),
             sampling: Sampling::default(),
@@ -222,6 +227,8 @@ impl Config {
         check_name(&self.name)?;
         self.settings().validate().map_err(setting_error)?;
         self.model.check()?;
+        let endpoint = self.endpoint.as_ref().map_or(Ok(()), EndpointConfig::validate);
+        endpoint.map_err(|(field, problem)| (format!("endpoint.{field}"), problem))?;
         self.adamw.validate().map_err(|error| model_error("adamw", error))?;
         let wrong = |key: &str, problem: String| Err((format!("train.{key}"), problem));
         if let Err((field, problem)) = self.train.eval_sampling.validate() {
