@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use imagent::config::{Config, open_dataset};
+use imagent_analysis::record::write_atomic;
 use imagent_analysis::{TrajectoryRecord, before_after, write_rollouts};
 use imagent_models::config::Dtype;
 use serde_json::json;
@@ -42,7 +43,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
-    let data = held_out.path.clone();
+    let data: Vec<String> = held_out.parts().into_iter().map(|part| part.path).collect();
+    let data = data.join(", ");
     let (model, endpoint) = match &config.endpoint {
         Some(endpoint) => (endpoint.model.clone(), Some(endpoint.url.clone())),
         None => (config.model.path.clone(), None),
@@ -58,7 +60,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let text = format!("{result:#}\n");
     if let Some(out) = &args.out {
-        std::fs::write(out, &text).with_context(|| out.display().to_string())?;
+        write_atomic(out, text.as_bytes())?;
     }
     print(&if args.json { text } else { before_after(None, Some(&evaluation.metrics)) })
 }

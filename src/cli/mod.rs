@@ -47,7 +47,7 @@ enum Command {
     Rollout(rollout::Args),
     /// Serve a model to OpenAI's clients
     Serve(serve::Args),
-    /// Make, check and describe dataset folders
+    /// Make, check, convert and describe datasets
     Data(data::Args),
     /// Measure where the attention of sampled tokens goes
     Attention(attention::Args),

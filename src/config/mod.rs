@@ -28,4 +28,4 @@ pub use raw::{Document, closest};
 pub(crate) use train::is_due;
 pub use train::{Schedule, TrainConfig};
 pub(crate) use validated::model_error;
-pub use validated::{Config, DataConfig, DatasetConfig, ModelConfig};
+pub use validated::{Config, DataConfig, DatasetConfig, MixConfig, ModelConfig};
