@@ -190,11 +190,15 @@ fn the_shipped_ablations_are_read() {
     let mut count = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        // What others start from, and a course that makes a base, are no ablations; those that use them read them.
+        if ["base.toml", "think-base.toml"].iter().any(|base| path.ends_with(base)) {
+            continue;
+        }
         let ablation = AblationConfig::read(&path, &[]).unwrap();
         assert!(ablation.arms.len() > 1, "{}", path.display());
         count += 1;
     }
-    assert!(count >= 2);
+    assert!(count >= 5);
 }
 
 #[test]
