@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
+    /// Keep settings, trajectories and figures in this folder: config.toml, rollouts.jsonl, eval.json
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +40,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
     let (model, data) = (config.model.path.clone(), held_out.path.clone());
+    let resolved = config.to_toml();
     let evaluation = evaluate(config, args.source.weights.dtype())?;
+    if let Some(dir) = &args.save {
+        imagent::ablate::save_evaluation(dir, &resolved, &evaluation)?;
+    }
     let result = json!({"model": model, "data": data, "metrics": evaluation.metrics});
     let text = format!("{result:#}\n");
     if let Some(out) = &args.out {

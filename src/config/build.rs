@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
 use imagent_core::{Sample, SampleError, SampleSource};
-use imagent_data::{Folder, ensure_synth};
+use imagent_data::{Folder, GoldCrops, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::config::Dtype;
 use imagent_models::error::ModelError;
@@ -175,7 +175,11 @@ pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dy
     }
     let source = Folder::open(path)?;
     let count = if dataset.limit == 0 { source.len() } else { dataset.limit.min(source.len()) };
-    Ok(Box::new(First { source, count }))
+    let first = First { source, count };
+    Ok(match dataset.gold_crops {
+        0 => Box::new(first),
+        side => Box::new(GoldCrops::new(first, side)),
+    })
 }
 
 /// A run's parts from a config, plug-ins boxed.

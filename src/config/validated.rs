@@ -149,9 +149,17 @@ pub struct DatasetConfig {
     pub path: String,
     /// Uses the first so many samples; 0 (default) uses all.
     pub limit: usize,
+    /// Gives each gold region with the question, as a further image: a square of so many pixels of the image file around it, as a zoom would
+    /// show it (samples that need no zoom are left as they are). 0 (default): none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gold_crops: u32,
     /// Makes the folder, where it does not exist, as this synthetic dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<SynthConfig>,
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl Config {
