@@ -206,7 +206,7 @@ fn rollout(policy: &mut QwenPolicy<Cpu>, live: usize, prompt: usize, tokens: usi
             max_tokens: usize::MAX,
         })
         .collect();
-    policy.rollout(&prompts, &Sampling::default(), &mut |_, _| Ok(Next::End)).unwrap();
+    policy.rollout(&prompts, &Sampling::default(), &|_, _| Ok(Next::End)).unwrap();
 }
 
 /// Floating-point operations a second of a product of 2048 rows.

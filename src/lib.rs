@@ -16,6 +16,7 @@
 
 pub mod ablate;
 pub mod assets;
+pub mod attention;
 pub mod byte_progress;
 pub mod config;
 pub mod error;
@@ -51,7 +52,7 @@ pub mod prelude {
     };
     /// What an implementation of [`Policy`] speaks in.
     pub use imagent_core::{
-        EncodeError, Encoder, Key, Message, Next, PolicyError, PolicyPrompt, SampledTurn, ScoreRow, Segment,
+        EncodeError, Encoder, Key, Message, Next, OnTurn, PolicyError, PolicyPrompt, SampledTurn, ScoreRow, Segment,
         SegmentImage, StopReason, TokenScores, UpdateReport, Weights,
     };
     pub use imagent_data::{Folder, SynthConfig, WorldConfig, WorldSource};

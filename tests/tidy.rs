@@ -76,6 +76,8 @@ fn walk(dir: &Path, prefix: &str, ignored: &[&str], found: &mut Vec<(String, Str
                 walk(&entry.path(), &format!("{path}/"), ignored, found);
             }
         } else if kind.is_file()
+            // In a worktree of git it is a file.
+            && name != ".git"
             && let Ok(text) = String::from_utf8(fs::read(entry.path()).unwrap())
         {
             found.push((path, text));

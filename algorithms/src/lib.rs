@@ -2,12 +2,12 @@
 //!
 //! Numbers only: the crate must never know a tensor, a pixel or a device, and reads or writes no file.
 
+mod ahead;
 mod correction;
 mod error;
 pub mod masks;
 pub mod metrics;
 pub mod optimizers;
-mod overlong;
 mod refill;
 mod sampler;
 mod settings;
@@ -21,7 +21,6 @@ pub use optimizers::{
     Aggregation, Baseline, BatchScale, Cispo, Dapo, DrGrpo, Grpo, Gspo, KlEstimator, KlIn, Lone, ReinforcePlusPlus,
     ReinforcePlusPlusBaseline, Rloo, Surrogate,
 };
-pub use overlong::Overlong;
 pub use sampler::{Draw, SampleCursor};
 pub use settings::TrainSettings;
 pub use train::{Flow, StepReport, TrainObserver, evaluate, train};

@@ -25,6 +25,8 @@ const fn metric(name: &'static str, unit: &'static str, formula: &'static str) -
 pub const METRICS: &[Metric] = &[
     metric("accuracy", "0–1", "mean of the score's part `accuracy`"),
     metric("accuracy/KIND", "0–1", "the same over samples of kind KIND"),
+    metric("attention/images", "fraction", "attention of sampled tokens on images, mean over tokens, layers and trajectories"),
+    metric("attention/sample_images", "fraction", "the same on the sample's own images, without those that tools returned"),
     metric("calls", "calls", "mean tool calls of a trajectory, failed ones and one in the last turn included"),
     metric("end/answered", "fraction", "trajectories that ended with a complete `<answer>`"),
     metric("end/image_limit", "fraction", "trajectories that ended as an observation brought too many images"),

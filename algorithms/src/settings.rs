@@ -4,7 +4,6 @@ use imagent_core::{Limits, PromptStyle, RolloutRequest, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{TrainError, require};
-use crate::overlong::Overlong;
 
 /// How long, how many and how far.
 ///
@@ -36,9 +35,6 @@ pub struct TrainSettings {
     /// Largest factor by which a token's policy loss is corrected for a difference between sampling and scoring; at least 1, or 0
     /// (default) for no correction. See [`crate::train()`].
     pub importance_cap: f32,
-    /// Takes something off the reward of long answers. Default none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overlong: Option<Overlong>,
     /// Seed of everything that is drawn in the run. Default 0.
     pub seed: u64,
     /// How tokens are drawn; the temperature is also that of the trained distribution.
@@ -60,7 +56,6 @@ impl Default for TrainSettings {
             drop_flat_groups: false,
             refill_rounds: 0,
             importance_cap: 0.0,
-            overlong: None,
             seed: 0,
             sampling: Sampling::default(),
             limits: Limits::default(),
@@ -89,7 +84,6 @@ impl TrainSettings {
         require(refills, "refill_rounds", "0 without `drop_flat_groups`", self.refill_rounds)?;
         let cap = self.importance_cap;
         require(cap == 0.0 || (cap.is_finite() && cap >= 1.0), "importance_cap", "0 or at least 1", cap)?;
-        self.overlong.as_ref().map_or(Ok(()), Overlong::validate)?;
         let Sampling { temperature, top_p, min_p, .. } = self.sampling;
         let drawn = temperature.is_finite() && temperature > 0.0;
         require(drawn, "sampling.temperature", "above 0 in training, where a group needs variety", temperature)?;

@@ -12,6 +12,7 @@ use imagent_core::{
     TrainBatch, Trajectory, rollout,
 };
 
+use crate::ahead::beside;
 use crate::error::TrainError;
 use crate::metrics::rollout_metrics;
 use crate::refill::Refill;
@@ -63,11 +64,12 @@ where
 /// Returns the number of steps done in the whole run, those before `first_step` included: the `first_step` of whoever
 /// goes on. A step is a function of the seed, its number and the policy, so a resumed run gives the same reports.
 ///
-/// Of each step: samples by [`SampleCursor`]; `group_size` rollouts each; rewards, less what [`crate::Overlong`] takes; advantages
+/// Of each step: samples by [`SampleCursor`]; `group_size` rollouts each; rewards; advantages
 /// and masks; the log-probabilities that the loss needs; then for each of `epochs` passes, the groups in a seeded order
 /// cut into `minibatches` parts, one update each. Flat groups are left out of the updates where the settings say so, and
 /// replaced by groups of further samples, drawn by seed and step, for up to `refill_rounds` rounds; figures and the observer
-/// have all of them. A part without weight or without gradient is skipped and counted as `update/skipped`.
+/// have all of them. A part without weight or without gradient is skipped and counted as `update/skipped`. While a step
+/// computes, the samples of the next are made ready on other threads ([`SampleSource::prefetch`]).
 ///
 /// With an `importance_cap`, the policy scores the sampled tokens before the first update. Ratios are against these scores,
 /// and a token's policy loss has the factor `min(exp(scored − sampled), importance_cap)`.
@@ -95,44 +97,48 @@ where
 {
     settings.validate()?;
     let cursor = cursor(source, settings)?;
-    for step in first_step..settings.steps {
-        let failed = |stage| move |source| TrainError::Policy { step, stage, source };
-        let mut watch = Stopwatch::start();
+    let encoder = policy.encoder();
+    beside(source, &*encoder, |ahead| {
+        for step in first_step..settings.steps {
+            let failed = |stage| move |source| TrainError::Policy { step, stage, source };
+            let mut watch = Stopwatch::start();
+            ahead.want(&cursor, step + 1..settings.steps);
 
-        let mut groups = Vec::new();
-        let mut draws = cursor.draws(step);
-        let mut refill = Refill::new(&cursor, step, settings);
-        while !draws.is_empty() {
-            let mut rollouts = Vec::new();
-            for draw in draws {
-                let samples = read(source, &draw.positions)?;
-                let request = settings.request(draw.round);
-                rollouts.extend(roll(policy, toolbox, samples, &request).map_err(failed("rollout"))?);
+            let mut groups = Vec::new();
+            let mut draws = cursor.draws(step);
+            let mut refill = Refill::new(&cursor, step, settings);
+            while !draws.is_empty() {
+                let mut rollouts = Vec::new();
+                for draw in draws {
+                    let samples = read(source, &draw.positions)?;
+                    let request = settings.request(draw.round);
+                    rollouts.extend(roll(policy, toolbox, samples, &request).map_err(failed("rollout"))?);
+                }
+                watch.lap("rollout");
+
+                groups.extend(grade(rollouts, reward));
+                draws = refill.next(&groups).into_iter().collect();
+                watch.lap("reward");
             }
-            watch.lap("rollout");
+            let mut metrics = rollout_metrics(&groups);
+            metrics.extend(refill.metrics());
 
-            groups.extend(shape(grade(rollouts, reward), settings));
-            draws = refill.next(&groups).into_iter().collect();
-            watch.lap("reward");
+            let kept: Vec<bool> = groups.iter().map(|group| !(settings.drop_flat_groups && group.is_flat())).collect();
+            let mut batch = TrainBatch::new(groups, optimizer, masks);
+            metrics.extend(prepare(policy, optimizer, &mut batch, &kept, settings).map_err(failed("score"))?);
+            watch.lap("score");
+
+            let parts = minibatches(&batch, &kept, settings, step);
+            metrics.extend(update_all(policy, optimizer, &batch, &parts, settings).map_err(failed("update"))?);
+            watch.lap("update");
+
+            let report = StepReport { step, metrics, seconds: watch.laps };
+            if observer.on_step(policy, &report, &batch)? == Flow::Stop {
+                return Ok(step + 1);
+            }
         }
-        let mut metrics = rollout_metrics(&groups);
-        metrics.extend(refill.metrics());
-
-        let kept: Vec<bool> = groups.iter().map(|group| !(settings.drop_flat_groups && group.is_flat())).collect();
-        let mut batch = TrainBatch::new(groups, optimizer, masks);
-        metrics.extend(prepare(policy, optimizer, &mut batch, &kept, settings).map_err(failed("score"))?);
-        watch.lap("score");
-
-        let parts = minibatches(&batch, &kept, settings, step);
-        metrics.extend(update_all(policy, optimizer, &batch, &parts, settings).map_err(failed("update"))?);
-        watch.lap("update");
-
-        let report = StepReport { step, metrics, seconds: watch.laps };
-        if observer.on_step(policy, &report, &batch)? == Flow::Stop {
-            return Ok(step + 1);
-        }
-    }
-    Ok(settings.steps.max(first_step))
+        Ok(settings.steps.max(first_step))
+    })
 }
 
 /// Rolls out and grades the samples at `positions`, `batch` samples at a time; figures over all of them.
@@ -191,13 +197,6 @@ where
 
 fn grade<R: Reward + ?Sized>(rollouts: Rollouts, reward: &R) -> Vec<Group> {
     rollouts.into_iter().map(|(sample, trajectories)| Group::grade(sample, trajectories, reward)).collect()
-}
-
-fn shape(mut groups: Vec<Group>, settings: &TrainSettings) -> Vec<Group> {
-    if let Some(overlong) = &settings.overlong {
-        groups.iter_mut().for_each(|group| overlong.apply(group));
-    }
-    groups
 }
 
 /// Wall time by stage.

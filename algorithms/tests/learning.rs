@@ -9,10 +9,10 @@ use std::sync::Arc;
 use common::bandit::Bandit;
 use common::{Exact, answer, sample};
 use imagent_algorithms::{
-    ActionMask, Flow, Grpo, KlEstimator, KlIn, Overlong, PLUGINS, ReinforcePlusPlus, StepReport, TrainSettings, train,
+    ActionMask, Flow, Grpo, KlEstimator, KlIn, PLUGINS, ReinforcePlusPlus, StepReport, TrainSettings, train,
 };
 use imagent_core::testing::FakePolicy;
-use imagent_core::{Limits, Policy, PolicyOptimizer, Reward, Sample, SampleSource, TrainBatch};
+use imagent_core::{Limits, Policy, PolicyOptimizer, Sample, SampleSource, TrainBatch};
 
 fn samples(n: usize) -> Vec<Arc<Sample>> {
     (0..n).map(|i| sample(&format!("s{i}"), "read", None, None)).collect()
@@ -89,7 +89,6 @@ fn every_optimizer_gives_the_same_twice_and_resumed() {
             drop_flat_groups: true,
             refill_rounds: 3,
             importance_cap: 2.0,
-            overlong: Some(Overlong { length: 50, buffer: 20, penalty: 0.5 }),
             ..settings(6)
         };
         let (whole, _) = run(&mut bandit(), &*optimizer, &settings, 0, &data);
@@ -270,30 +269,9 @@ fn whitening_leaves_dropped_groups_out() {
 }
 
 #[test]
-fn long_answers_lose_reward_in_training_alone() {
-    let overlong = Overlong { length: 30, buffer: 10, penalty: 2.0 };
-    let settings = TrainSettings { overlong: Some(overlong.clone()), ..settings(1) };
-    let (reports, batches) = run(&mut bandit(), &Grpo::default(), &settings, 0, &samples(4));
-    let mut parts = 0.0;
-    for row in &batches[0].rows {
-        let scored = &row.scored;
-        let part = overlong.part(scored.trajectory.sampled_len());
-        assert_eq!(scored.score.parts["overlong"], part);
-        assert_eq!(
-            scored.score.value,
-            Exact::default().score(&scored.trajectory.sample, &scored.trajectory).value + part
-        );
-        assert_eq!(part, if scored.trajectory.turns[0].text.starts_with('c') { -2.0 } else { part });
-        parts += f64::from(part);
-    }
-    assert!(parts < 0.0 && (reports[0].metrics["part/overlong"] - parts / 24.0).abs() < 1e-6);
-    for (json, key) in [
-        (r#"{"overlong": {"length": 0, "buffer": 1}}"#, "overlong.length"),
-        (r#"{"overlong": {"length": 5, "buffer": 6}}"#, "overlong.buffer"),
-        (r#"{"overlong": {"length": 5, "buffer": 5, "penalty": -1}}"#, "overlong.penalty"),
-        (r#"{"refill_rounds": 2}"#, "refill_rounds"),
-        (r#"{"importance_cap": 0.5}"#, "importance_cap"),
-    ] {
+fn settings_out_of_range_are_refused_by_key() {
+    for (json, key) in [(r#"{"refill_rounds": 2}"#, "refill_rounds"), (r#"{"importance_cap": 0.5}"#, "importance_cap")]
+    {
         let settings: TrainSettings = serde_json::from_str(json).unwrap();
         assert!(settings.validate().unwrap_err().to_string().starts_with(key), "{json}");
     }

@@ -4,10 +4,12 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::{Crop, Exact, answer, crop, sample};
-use imagent_algorithms::{ActionMask, Flow, Grpo, StepReport, TrainError, TrainSettings, TrajectoryMask, train};
+use imagent_algorithms::{
+    ActionMask, Flow, Grpo, SampleCursor, StepReport, TrainError, TrainSettings, TrajectoryMask, train,
+};
 use imagent_core::testing::FakePolicy;
 use imagent_core::{
     EndReason, Limits, Mask, MaskSet, Origin, PolicyOptimizer, Reward, Sample, SampleError, SampleSource, Tool,
@@ -275,4 +277,51 @@ fn errors_name_what_is_wrong() {
         let settings: TrainSettings = serde_json::from_str(json).unwrap();
         assert!(settings.validate().unwrap_err().to_string().starts_with(key), "{json}");
     }
+}
+
+/// Samples of which some cannot be had, and what was made ready of them.
+struct Remembering {
+    samples: Vec<Arc<Sample>>,
+    bad: usize,
+    ready: Mutex<Vec<usize>>,
+}
+
+impl SampleSource for Remembering {
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+    fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
+        if position == self.bad {
+            return Err(SampleError("bad".into()));
+        }
+        self.samples.get(position)
+    }
+    fn prefetch(&self, position: usize) -> Vec<Arc<imagent_core::RgbImage>> {
+        self.ready.lock().unwrap().push(position);
+        assert!(position != self.bad, "a panic here is nobody's");
+        self.samples[position].images.clone()
+    }
+}
+
+#[test]
+fn samples_of_the_next_step_are_made_ready_and_errors_wait_for_their_step() {
+    let (settings, grpo) = (settings(), Grpo::default());
+    let cursor = SampleCursor { samples: 40, per_step: settings.prompts_per_step, seed: settings.seed };
+    let data = Remembering { samples: samples(40), bad: cursor.positions(2)[0], ready: Mutex::default() };
+    let mut steps = 0;
+    let mut watch = |_: &mut FakePolicy, report: &StepReport, _: &TrainBatch| {
+        steps = report.step + 1;
+        let wanted = cursor.positions(report.step + 1);
+        let began = std::time::Instant::now();
+        while !wanted.iter().all(|position| data.ready.lock().unwrap().contains(position)) {
+            assert!(began.elapsed().as_secs() < 60, "step {} was not made ready", report.step + 1);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(Flow::Continue)
+    };
+    let done = train(&mut policy(), &Crop {}, &Exact::default(), &masks(), &grpo, &data, &settings, 0, &mut watch);
+    assert!(matches!(done, Err(TrainError::Sample { position, .. }) if position == data.bad));
+    assert_eq!(steps, 2, "the steps before are done");
+    let all: Vec<usize> = (1..4).flat_map(|step| cursor.positions(step)).collect();
+    assert!(data.ready.into_inner().unwrap().iter().all(|position| all.contains(position)), "and nothing else");
 }

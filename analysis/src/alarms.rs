@@ -10,6 +10,7 @@
 //! | `call_loops` | `repeated_calls` or `end/turn_limit` rises above a share | calling without getting on |
 //! | `entropy_collapse` | `update/entropy` falls below a floor, or a fraction of what it began with | no exploration left |
 //! | `flat_groups` | `flat_groups` stays above a share for some steps | nothing left to learn from |
+//! | `attention_drift` | `eval/attention/images` falls below a fraction of its first value | the policy looks away from the images |
 //! | `format_hacking` | `format` rises while `accuracy` does not | the reward is got by form |
 //!
 //! Values are means over the last `window` steps that have the metric.
@@ -26,7 +27,8 @@ use crate::record::{JsonLines, MetricsRow, write_atomic};
 const CLEAR: f64 = 0.8;
 
 /// The rules' names, as in `alarms.off`.
-pub const RULES: [&str; 5] = ["tool_abandonment", "call_loops", "entropy_collapse", "flat_groups", "format_hacking"];
+pub const RULES: [&str; 6] =
+    ["tool_abandonment", "call_loops", "entropy_collapse", "flat_groups", "attention_drift", "format_hacking"];
 
 /// The `[alarms]` table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct AlarmConfig {
     pub entropy_collapse: EntropyCollapse,
     /// Groups of equal rewards.
     pub flat_groups: FlatGroups,
+    /// Attention that leaves the images.
+    pub attention_drift: AttentionDrift,
     /// Form without content.
     pub format_hacking: FormatHacking,
 }
@@ -90,6 +94,14 @@ pub struct FlatGroups {
     pub steps: usize,
 }
 
+/// `eval/attention/images` has fallen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttentionDrift {
+    /// Fires below this fraction of the first value, before training where there is one, in (0, 1]. Default 0.5.
+    pub fraction: f64,
+}
+
 /// `format` rises and `accuracy` does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -122,6 +134,11 @@ impl Default for FlatGroups {
         Self { share: 0.9, steps: 10 }
     }
 }
+impl Default for AttentionDrift {
+    fn default() -> Self {
+        Self { fraction: 0.5 }
+    }
+}
 impl Default for FormatHacking {
     fn default() -> Self {
         Self { rise: 0.1, gain: 0.0, window: 20 }
@@ -145,6 +162,7 @@ impl AlarmConfig {
             ("call_loops.share", self.call_loops.share, true),
             ("entropy_collapse.fraction", self.entropy_collapse.fraction, false),
             ("flat_groups.share", self.flat_groups.share, true),
+            ("attention_drift.fraction", self.attention_drift.fraction, true),
         ];
         for (key, value, positive) in shares {
             if !(0.0..=1.0).contains(&value) || (positive && value == 0.0) {
@@ -195,6 +213,7 @@ pub struct Alarms {
     highest_tool_rate: f64,
     first_entropy: Option<f64>,
     flat_steps: usize,
+    first_attention: Option<f64>,
     firing: BTreeMap<&'static str, bool>,
 }
 
@@ -210,12 +229,14 @@ impl Alarms {
             highest_tool_rate: 0.0,
             first_entropy: None,
             flat_steps: 0,
+            first_attention: None,
             firing: BTreeMap::new(),
         }
     }
 
-    /// Looks at the next row; the rules that fire. What is before the first step is passed over.
+    /// Looks at the next row; the rules that fire. None fires before the first step.
     pub fn push(&mut self, row: &MetricsRow) -> Vec<Alarm> {
+        let drift = self.attention_drift(row);
         if row.step == 0 {
             return Vec::new();
         }
@@ -225,7 +246,8 @@ impl Alarms {
             (RULES[1], self.call_loops()),
             (RULES[2], self.entropy_collapse()),
             (RULES[3], self.flat_groups(row)),
-            (RULES[4], self.format_hacking()),
+            (RULES[4], drift),
+            (RULES[5], self.format_hacking()),
         ];
         let mut fired = Vec::new();
         for (rule, told) in told {
@@ -300,6 +322,14 @@ impl Alarms {
         self.flat_steps = if flat >= share { self.flat_steps + 1 } else { 0 };
         let count = self.flat_steps;
         Some((count as f64 / steps as f64, format!("flat_groups has been at least {share} for {count} steps")))
+    }
+
+    fn attention_drift(&mut self, row: &MetricsRow) -> Option<(f64, String)> {
+        let share = *row.metrics.get("eval/attention/images").filter(|value| value.is_finite())?;
+        let (fraction, first) = (self.config.attention_drift.fraction, *self.first_attention.get_or_insert(share));
+        let text = format!("eval/attention/images {share:.3} is below {fraction} of what it began with, {first:.3}");
+        // At the first value itself nothing has drifted, whatever the fraction.
+        Some((if share < first { over(fraction * first, share) } else { 0.0 }, text))
     }
 
     fn format_hacking(&self) -> Option<(f64, String)> {

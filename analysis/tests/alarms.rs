@@ -70,6 +70,27 @@ fn form_without_content() {
 }
 
 #[test]
+fn attention_that_leaves_the_images() {
+    // Measured before training and every ten steps.
+    let drifting = |from: f64, to: f64| {
+        let row = |step: usize| MetricsRow {
+            step,
+            metrics: [("eval/attention/images".to_owned(), if step < 20 { from } else { to })]
+                .into_iter()
+                .filter(|_| step.is_multiple_of(10))
+                .collect(),
+            ..MetricsRow::default()
+        };
+        scan(&AlarmConfig::default(), &(0..=40).map(row).collect::<Vec<_>>())
+    };
+    let told = drifting(0.5, 0.2);
+    assert_eq!((told.len(), told[0].rule.as_str(), told[0].step), (1, "attention_drift", 20), "{told:?}");
+    assert!(told[0].text.contains("0.200 is below 0.5 of what it began with, 0.500"), "{}", told[0].text);
+    assert_eq!(drifting(0.5, 0.3), []);
+    assert_eq!(drifting(0.0, 0.0), [], "a model that never looked cannot look away");
+}
+
+#[test]
 fn rules_are_switched_off_and_missing_figures_are_silent() {
     let bad: [Series<'_>; 2] = [("tool_rate", &|s| if s <= 20 { 0.8 } else { 0.0 }), ("flat_groups", &|_| 1.0)];
     let config = AlarmConfig { off: vec!["flat_groups".into()], ..AlarmConfig::default() };

@@ -140,7 +140,7 @@ fn rollout(mut policy: QwenPolicy<Cpu>, prompts: Vec<Arc<Segment>>, new: usize) 
     // Clones of one allocation are one prompt to the engine.
     let prompts: Vec<PolicyPrompt> = prompts.iter().enumerate().map(prompt).collect();
     Box::new(move || {
-        ran(policy.rollout(&prompts, &Sampling::default(), &mut |_, _: SampledTurn| Ok(Next::End)));
+        ran(policy.rollout(&prompts, &Sampling::default(), &|_, _: SampledTurn| Ok(Next::End)));
     })
 }
 

@@ -97,6 +97,12 @@ pub trait Encoder: Send + Sync {
     /// The text of sampled tokens, without the end-of-turn token.
     fn decode(&self, ids: &[u32]) -> String;
 
+    /// Makes ready images that will soon be shown: called on other threads, while the model computes. Changes no result, and
+    /// says nothing of images that cannot be shown. By default there is nothing to do.
+    fn prepare(&self, images: &[Arc<RgbImage>]) {
+        let _ = images;
+    }
+
     /// The size at which the model would see an image of this size.
     fn shown_size(&self, original: Size) -> Result<Size, EncodeError>;
 }

@@ -3,7 +3,7 @@
 //! `prompt → sampled turn → tool call → observation → … → answer`. The machine decides what is appended; the
 //! policy only samples.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,8 @@ pub struct RolloutRequest {
     pub round: u64,
 }
 
-/// Runs `group_size` episodes of each sample; trajectories come back grouped, in order.
+/// Runs `group_size` episodes of each sample; trajectories come back grouped, in order. Tools are called on threads of the
+/// policy's choice, for several episodes at once.
 ///
 /// # Errors
 /// When a prompt or an observation cannot be encoded, or the model fails.
@@ -228,7 +229,8 @@ where
     for sample in samples {
         let prompt = Arc::new(encoder.prompt(&request.prompt.messages(sample), &specs, &sample.images)?);
         for index in 0..request.group_size {
-            episodes.push(Episode::start(Arc::clone(sample), index, &prompt, request.limits.clone()));
+            let episode = Episode::start(Arc::clone(sample), index, &prompt, request.limits.clone());
+            episodes.push(Mutex::new(episode));
             prompts.push(PolicyPrompt {
                 prompt: Arc::clone(&prompt),
                 key: Key::new(request.seed, request.round, &sample.id, index as u64),
@@ -237,9 +239,15 @@ where
             });
         }
     }
-    policy.rollout(&prompts, &request.sampling, &mut |i, turn| {
-        Ok(episodes[i].on_turn(&turn, toolbox, encoder.as_ref())?)
+    policy.rollout(&prompts, &request.sampling, &|i, turn| {
+        let mut episode = episodes[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let next = episode.on_turn(&turn, toolbox, encoder.as_ref())?;
+        if let Next::Observe(segment) = &next {
+            encoder.prepare(&segment.images.iter().map(|image| Arc::clone(&image.pixels)).collect::<Vec<_>>());
+        }
+        Ok(next)
     })?;
-    let mut trajectories = episodes.into_iter().map(Episode::finish);
+    let finished = |episode: Mutex<Episode>| episode.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    let mut trajectories = episodes.into_iter().map(finished);
     Ok(samples.iter().map(|_| trajectories.by_ref().take(request.group_size).collect()).collect())
 }

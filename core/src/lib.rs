@@ -9,6 +9,7 @@
 //!
 //! The crate must not know how a model computes, where a dataset lies or what a reward is for.
 
+pub mod cache;
 pub mod encoder;
 pub mod episode;
 pub mod frame;
@@ -30,6 +31,7 @@ pub mod turn;
 /// Pixels, as the crate `image` has them.
 pub use ::image::{Rgb, RgbImage};
 
+pub use crate::cache::ByteCache;
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
 pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
@@ -39,7 +41,7 @@ pub use crate::mask::{Mask, MaskSet};
 pub use crate::message::{Content, Message, Role};
 pub use crate::optimizer::{Advantages, Outcomes, PolicyOptimizer, TokenBatch, TokenLoss, TokenScores};
 pub use crate::policy::{
-    Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
+    Next, OnTurn, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
 };
 pub use crate::reward::{Reward, Score, score_group};
 pub use crate::sample::{Gold, Sample, SampleError, SampleSource};

@@ -158,17 +158,24 @@ pub enum PolicyError {
     Stopped,
 }
 
+/// Says how rollout `i` goes on after a finished turn, `on_turn(i, turn)`: carries out the tool call that the turn asks for.
+///
+/// It may be called from any thread and for several rollouts at once, so that tools run beside one another and beside the
+/// model; for one rollout, not before the last call has returned.
+pub type OnTurn<'a> = dyn Fn(usize, SampledTurn) -> Result<Next, PolicyError> + Sync + 'a;
+
 /// What reinforcement learning needs of a model; implemented by models, and by a fake in tests.
 pub trait Policy {
     /// Its tokenizer, template and image processor.
     fn encoder(&self) -> Arc<dyn Encoder>;
 
-    /// Runs all rollouts. `on_turn(i, turn)` is called once for each finished turn of rollout `i`.
+    /// Runs all rollouts. `on_turn(i, turn)` is called once for each finished turn of rollout `i`, here or on another thread; what
+    /// is sampled must not depend on when it returns.
     fn rollout(
         &mut self,
         prompts: &[PolicyPrompt],
         sampling: &Sampling,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
+        on_turn: &OnTurn<'_>,
     ) -> Result<(), PolicyError>;
 
     /// Log-probability and entropy of the rows' tokens, packed in order.

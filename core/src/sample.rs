@@ -58,6 +58,16 @@ pub trait SampleSource: Send + Sync {
     /// # Errors
     /// When an image cannot be read.
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError>;
+
+    /// Makes ready the sample at `position`, which will soon be asked for: called on other threads, for several samples at
+    /// once. Returns those of its images that [`get`](Self::get) has without further work. What is wrong with a sample is
+    /// said by `get` alone.
+    ///
+    /// A source that keeps nothing has nothing to do, which is the default.
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        let _ = position;
+        Vec::new()
+    }
 }
 
 impl SampleSource for Vec<Arc<Sample>> {
@@ -67,5 +77,8 @@ impl SampleSource for Vec<Arc<Sample>> {
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
         let found = self.as_slice().get(position);
         found.cloned().ok_or_else(|| SampleError(format!("no sample at position {position}")))
+    }
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        self.as_slice().get(position).map_or_else(Vec::new, |sample| sample.images.clone())
     }
 }

@@ -12,7 +12,7 @@ use crate::frame::Size;
 use crate::message::{Content, Message};
 use crate::optimizer::{TokenLoss, TokenScores};
 use crate::policy::{
-    Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
+    Next, OnTurn, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, UpdateReport, Weights,
 };
 use crate::sample::Sample;
 use crate::tool::{Observation, ToolSpec};
@@ -117,12 +117,7 @@ impl FakePolicy {
         Self { script: Box::new(script), bias: 1.0, updates: Vec::new() }
     }
 
-    fn run_one(
-        &mut self,
-        i: usize,
-        prompt: &PolicyPrompt,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
-    ) -> Result<(), PolicyError> {
+    fn run_one(&mut self, i: usize, prompt: &PolicyPrompt, on_turn: &OnTurn<'_>) -> Result<(), PolicyError> {
         let mut length = prompt.prompt.ids.len();
         for turn in 0.. {
             let room = prompt.max_new_tokens.min(prompt.max_tokens.saturating_sub(length));
@@ -182,7 +177,7 @@ impl Policy for FakePolicy {
         &mut self,
         prompts: &[PolicyPrompt],
         _sampling: &Sampling,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
+        on_turn: &OnTurn<'_>,
     ) -> Result<(), PolicyError> {
         for (i, prompt) in prompts.iter().enumerate() {
             check_segment(&prompt.prompt)?;

@@ -186,7 +186,7 @@ fn rollouts_of_a_group_share_the_prompt_and_have_keys_of_their_own() {
             &mut self,
             prompts: &[PolicyPrompt],
             _: &imagent_core::Sampling,
-            _: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, imagent_core::PolicyError>,
+            _: &imagent_core::OnTurn<'_>,
         ) -> Result<(), imagent_core::PolicyError> {
             self.0 = prompts.to_vec();
             Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imagent_core::{BBox, Gold, Sample, SampleError, SampleSource};
+use imagent_core::{BBox, Gold, RgbImage, Sample, SampleError, SampleSource};
 
 /// Samples with one more image for each gold region: a square around it, cut from the image's own pixels as `zoom_in` would.
 /// Samples that need no zoom (`zooms_needed` = 0) are left as they are; so are their questions, answers and gold regions in any case.
@@ -34,9 +34,14 @@ impl<S: SampleSource> SampleSource for GoldCrops<S> {
         }
         Ok(Arc::new(Sample { images, ..Sample::clone(&sample) }))
     }
+
+    /// The sample's own images; the crops are cut when it is asked for.
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        self.source.prefetch(position)
+    }
 }
 
-fn crop(sample: &Sample, gold: &Gold, side: u32) -> Result<image::RgbImage, SampleError> {
+fn crop(sample: &Sample, gold: &Gold, side: u32) -> Result<RgbImage, SampleError> {
     let missing = || SampleError(format!("{}: its gold region is in image {}, which it lacks", sample.id, gold.image));
     let image = gold.image.checked_sub(1).and_then(|index| sample.images.get(index)).ok_or_else(missing)?;
     let BBox { x1, y1, x2, y2, .. } = gold.bbox;
@@ -85,6 +90,14 @@ mod tests {
                 assert!(found, "sample {position} has its digit nowhere in the crop");
             }
         }
+    }
+
+    #[test]
+    fn the_samples_own_images_are_made_ready() {
+        let samples: Vec<_> = (0..3).map(|i| world(1.0, 0.0, 0.0).get(i).unwrap()).collect();
+        let crops = GoldCrops::new(samples.clone(), 112);
+        assert_eq!(crops.prefetch(1), samples[1].images);
+        assert!(crops.prefetch(3).is_empty());
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod world;
 
 pub use crate::crops::GoldCrops;
 pub use crate::error::DataError;
-pub use crate::folder::{CheckReport, Folder, Summary, SynthConfig, check, ensure_synth, synth, write_folder};
+pub use crate::folder::{
+    CACHE_MIB, CheckReport, Folder, Summary, SynthConfig, check, ensure_synth, synth, write_folder,
+};
 pub use crate::lessons::{CellLabel, Lesson, Piece, Task, lesson};
 pub use crate::world::{WorldConfig, WorldSample, WorldSource, generate, layout, render};

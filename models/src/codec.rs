@@ -12,7 +12,8 @@ use serde_json::{Value as Json, json};
 use crate::chat_template::{ChatTemplate, RenderOptions, expand_image_pads};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::image_processor::ImageProcessor;
+use crate::image_processor::{ImageProcessor, Patches};
+use crate::patch_cache::PatchCache;
 use crate::tokenizer::Tokenizer;
 
 /// Stands in for a turn's text where only what follows it is wanted.
@@ -28,6 +29,7 @@ pub struct Codec {
     /// Images to patches.
     pub processor: ImageProcessor,
     template_knows_tools: bool,
+    patches: PatchCache,
 }
 
 impl Codec {
@@ -43,6 +45,7 @@ impl Codec {
             template,
             processor: ImageProcessor::open(dir)?,
             template_knows_tools,
+            patches: PatchCache::default(),
         })
     }
 
@@ -86,6 +89,14 @@ impl Codec {
         let (ids, starts) = expand_image_pads(&ids, self.tokenizer.special().image_pad, &tokens)?;
         placed.iter_mut().zip(starts).for_each(|(image, start)| image.start = start);
         Ok(Segment { ids, images: placed })
+    }
+
+    /// What the tower reads of images: kept since they were seen last, or made in parallel.
+    ///
+    /// # Errors
+    /// When an image cannot be shown to the model.
+    pub fn patches(&self, images: &[Arc<RgbImage>]) -> Result<Vec<Arc<Patches>>> {
+        self.patches.of(&self.processor, images)
     }
 
     /// Renders messages through the template.
@@ -147,6 +158,10 @@ impl Encoder for Codec {
 
     fn decode(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids, true).unwrap_or_default()
+    }
+
+    fn prepare(&self, images: &[Arc<RgbImage>]) {
+        self.patches.prepare(&self.processor, images);
     }
 
     fn shown_size(&self, original: Size) -> std::result::Result<Size, EncodeError> {

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod nano;
 pub mod nano_tokenizer;
 pub mod ops;
+mod patch_cache;
 pub mod policy;
 pub mod published;
 pub mod qwen;

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dfdx::prelude::*;
 use image::RgbImage;
 use imagent_core::{
-    Encoder, Next, Origin, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, Segment, TokenLoss,
-    TokenScores, Trajectory, UpdateReport, Weights as Which,
+    Encoder, Next, OnTurn, Origin, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, Segment,
+    TokenLoss, TokenScores, Trajectory, UpdateReport, Weights as Which,
 };
-use rayon::prelude::*;
 
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::checkpoint::{Checkpoint, CheckpointWriter};
@@ -46,9 +45,6 @@ impl Default for PassLimits {
 /// Patches that go through the vision tower at once while sampling; a larger image goes alone.
 const TOWER_PATCHES: usize = 16_384;
 
-/// Patches of images that were seen lately, by allocation; holding the image keeps its address its own.
-type PatchCache = HashMap<usize, (Arc<RgbImage>, Arc<Patches>)>;
-
 /// A Qwen2.5-VL that can be sampled from and trained.
 pub struct QwenPolicy<D: Kernels> {
     /// The model.
@@ -63,7 +59,6 @@ pub struct QwenPolicy<D: Kernels> {
     pub base: String,
     codec: Arc<Codec>,
     reference: Option<Qwen<D>>,
-    patches: Mutex<PatchCache>,
 }
 
 impl<D: Kernels> std::fmt::Debug for QwenPolicy<D> {
@@ -115,7 +110,6 @@ impl<D: Kernels> QwenPolicy<D> {
             base: String::new(),
             codec: Arc::new(codec),
             reference: None,
-            patches: Mutex::default(),
         })
     }
 
@@ -352,18 +346,7 @@ impl<D: Kernels> QwenPolicy<D> {
     /// Patches of images, from the cache or made in parallel.
     fn patches_of(&self, images: &[Arc<RgbImage>]) -> Result<Vec<Arc<Patches>>> {
         timed!("images");
-        let mut cache = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() > 4 * self.limits.max_images.max(images.len()) {
-            cache.clear();
-        }
-        let address = |image: &Arc<RgbImage>| Arc::as_ptr(image) as usize;
-        let missing: Vec<&Arc<RgbImage>> = images.iter().filter(|image| !cache.contains_key(&address(image))).collect();
-        let processor = &self.codec.processor;
-        let made: Vec<Result<Patches>> = missing.par_iter().map(|image| processor.patches(image.as_ref())).collect();
-        for (image, patches) in missing.into_iter().zip(made) {
-            cache.insert(address(image), (Arc::clone(image), Arc::new(patches?)));
-        }
-        Ok(images.iter().map(|image| Arc::clone(&cache[&address(image)].1)).collect())
+        self.codec.patches(images)
     }
 
     /// Features of every image of some segments; an image that stands in several is computed once.
@@ -407,10 +390,11 @@ impl<D: Kernels> QwenPolicy<D> {
         patches: Option<&[Arc<Patches>]>,
         count: usize,
     ) -> std::result::Result<SampledTurn, PolicyError> {
-        let mut out = SampledTurn { ids: Vec::new(), logprobs: Vec::new(), stop: imagent_core::StopReason::Length };
+        let out = SampledTurn { ids: Vec::new(), logprobs: Vec::new(), stop: imagent_core::StopReason::Length };
         if count == 0 {
             return Ok(out);
         }
+        let out = Mutex::new(out);
         let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());
         let prompt = PolicyPrompt {
             prompt: Arc::new(prompt),
@@ -434,11 +418,11 @@ impl<D: Kernels> QwenPolicy<D> {
             }
             _ => self.features(&tower, segments).map_err(policy_error),
         };
-        run(&request, &mut features, &mut |_, turn| {
-            out = turn;
+        run(&request, &mut features, &|_, turn| {
+            *out.lock().unwrap_or_else(PoisonError::into_inner) = turn;
             Ok(Next::End)
         })?;
-        Ok(out)
+        Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -451,7 +435,7 @@ impl<D: Kernels> Policy for QwenPolicy<D> {
         &mut self,
         prompts: &[PolicyPrompt],
         sampling: &Sampling,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> std::result::Result<Next, PolicyError>,
+        on_turn: &OnTurn<'_>,
     ) -> std::result::Result<(), PolicyError> {
         timed!("rollout");
         let (host, tower) = (HostModel::new(&self.model), self.model.for_rollouts());

@@ -5,14 +5,20 @@
 #[path = "parity_support/mod.rs"]
 mod support;
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::Duration;
 
 use dfdx::prelude::*;
 use image::RgbImage;
 use imagent_core::testing::fake_sample;
 use imagent_core::{
     Content, EndReason, ImageShelf, ImageSpan, Key, Message, Next, Observation, ObservationImage, Origin, Policy,
-    PolicyPrompt, Role, Sampling, ScoreRow, Segment, SegmentImage, StopReason, TokenLoss, Trajectory, Weights,
+    PolicyError, PolicyPrompt, Role, Sampling, ScoreRow, Segment, SegmentImage, StopReason, TokenLoss, Trajectory,
+    Weights,
 };
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::policy::{PassLimits, QwenPolicy, sequence};
@@ -89,34 +95,45 @@ fn append(trajectory: &mut Trajectory, segment: &Segment, origin: Origin) {
     trajectory.logprobs.resize(trajectory.ids.len(), 0.0);
 }
 
+fn prompts(plans: &[Plan]) -> Vec<PolicyPrompt> {
+    let prompt = |(prompt, index): &Plan| PolicyPrompt {
+        prompt: Arc::clone(prompt),
+        key: Key::new(1, 2, "sample", *index as u64),
+        max_new_tokens: 6 + index % 4,
+        max_tokens: 10_000,
+    };
+    plans.iter().map(prompt).collect()
+}
+
 /// Runs rollouts of up to three turns of at most nine tokens.
 fn run(policy: &mut QwenPolicy<Cpu>, plans: &[Plan], sampling: &Sampling) -> Vec<Trajectory> {
-    let prompts: Vec<PolicyPrompt> = plans
-        .iter()
-        .map(|(prompt, index)| PolicyPrompt {
-            prompt: Arc::clone(prompt),
-            key: Key::new(1, 2, "sample", *index as u64),
-            max_new_tokens: 6 + index % 4,
-            max_tokens: 10_000,
-        })
-        .collect();
-    let mut done: Vec<Trajectory> = plans.iter().map(|(prompt, index)| start(prompt, *index)).collect();
-    let mut turns = vec![0; plans.len()];
+    run_with(policy, plans, sampling, &|_, _| {})
+}
+
+/// The same with a tool that does `work(rollout, turn)` first.
+fn run_with(
+    policy: &mut QwenPolicy<Cpu>,
+    plans: &[Plan],
+    sampling: &Sampling,
+    work: &(dyn Fn(usize, usize) + Sync),
+) -> Vec<Trajectory> {
+    let done: Vec<_> = plans.iter().map(|(prompt, index)| Mutex::new((start(prompt, *index), 0))).collect();
     let encoder = policy.encoder();
-    let on_turn = &mut |i: usize, turn: imagent_core::SampledTurn| {
+    let on_turn = &|i: usize, turn: imagent_core::SampledTurn| {
         assert_eq!(turn.ids.len(), turn.logprobs.len());
-        done[i].ids.extend_from_slice(&turn.ids);
-        done[i].logprobs.extend_from_slice(&turn.logprobs);
-        let len = done[i].ids.len();
-        done[i].origins.resize(len, Origin::Sampled);
-        turns[i] += 1;
-        let Some(seen) = observation(plans[i].1, turns[i] - 1) else { return Ok(Next::End) };
+        let (done, turns) = &mut *done[i].lock().unwrap();
+        done.ids.extend_from_slice(&turn.ids);
+        done.logprobs.extend_from_slice(&turn.logprobs);
+        done.origins.resize(done.ids.len(), Origin::Sampled);
+        *turns += 1;
+        work(i, *turns);
+        let Some(seen) = observation(plans[i].1, *turns - 1) else { return Ok(Next::End) };
         let segment = encoder.observation(&seen, turn.stop == StopReason::EndOfTurn)?;
-        append(&mut done[i], &segment, Origin::Observation);
+        append(done, &segment, Origin::Observation);
         Ok(Next::Observe(segment))
     };
-    policy.rollout(&prompts, sampling, on_turn).unwrap();
-    done
+    policy.rollout(&prompts(plans), sampling, on_turn).unwrap();
+    done.into_iter().map(|done| done.into_inner().unwrap().0).collect()
 }
 
 /// Groups of several rollouts over prompts with 0, 1, 2 and 3 images.
@@ -208,6 +225,97 @@ fn a_rollout_does_not_depend_on_its_company_nor_on_threads() {
     }
     policy.limits = PassLimits { max_rows: 50, max_images: 1 };
     run(&mut policy, &plans, &sampling).iter().zip(&together).for_each(|(a, b)| same(a, b));
+}
+
+fn bits(t: &Trajectory) -> (Vec<u32>, Vec<u32>) {
+    (t.ids.clone(), t.logprobs.iter().map(|x| x.to_bits()).collect())
+}
+
+#[test]
+fn when_a_tool_comes_back_changes_no_token() {
+    let mut policy = policy("three_images");
+    let plans = groups(&policy, &[3, 6, 4, 5, 2]);
+    let quick = run(&mut policy, &plans, &Sampling::default());
+    for round in 0..4 {
+        let pause = |i: usize, turn: usize| {
+            let chance = imagent_core::derive(round, &[i as u64, turn as u64]) % 24;
+            sleep(Duration::from_millis(chance.saturating_sub(8)));
+        };
+        let slow = run_with(&mut policy, &plans, &Sampling::default(), &pause);
+        quick.iter().zip(&slow).for_each(|(a, b)| assert_eq!(bits(a), bits(b), "round {round}"));
+    }
+}
+
+#[test]
+fn the_rest_decode_on_while_a_tool_works() {
+    let mut policy = policy("single_image");
+    let prompt = prompt(&policy, 1, 3);
+    // The tool of rollout 0 waits for the second turn of rollout 1.
+    let plans: Vec<Plan> = vec![(Arc::clone(&prompt), 2), (prompt, 1)];
+    let quick = run(&mut policy, &plans, &Sampling::default());
+    let (told, done) = channel();
+    let done: Mutex<Receiver<()>> = Mutex::new(done);
+    let work = |i: usize, turn: usize| match (i, turn) {
+        (0, 1) => done.lock().unwrap().recv_timeout(Duration::from_secs(60)).expect("rollout 1 stood still"),
+        (1, 2) => told.send(()).unwrap(),
+        _ => {}
+    };
+    let waited = run_with(&mut policy, &plans, &Sampling::default(), &work);
+    quick.iter().zip(&waited).for_each(|(a, b)| assert_eq!(bits(a), bits(b)));
+}
+
+/// Five rollouts whose first turns have 8, 6, 6, 7 and 9 tokens, unless they end before.
+fn five(policy: &QwenPolicy<Cpu>) -> Vec<Plan> {
+    let prompt = prompt(policy, 1, 3);
+    [2, 0, 4, 1, 3].map(|index| (Arc::clone(&prompt), index)).to_vec()
+}
+
+#[test]
+fn which_failure_is_told_does_not_depend_on_how_long_tools_take() {
+    let mut policy = policy("single_image");
+    let plans = five(&policy);
+    for slow in [vec![], vec![1], vec![2], vec![1, 2], vec![0, 1], vec![3, 4]] {
+        let failing = |i: usize, turn: imagent_core::SampledTurn| {
+            assert_eq!(turn.ids.len(), 6 + plans[i].1 % 4, "the turns were to end by length");
+            sleep(Duration::from_millis(if slow.contains(&i) { 60 } else { 0 }));
+            Err(PolicyError::Model(format!("rollout {i} failed")))
+        };
+        let error = policy.rollout(&prompts(&plans), &Sampling::default(), &failing).unwrap_err();
+        assert_eq!(error.to_string(), "model: rollout 1 failed", "{slow:?} are slow");
+    }
+}
+
+#[test]
+fn a_panic_of_a_tool_is_one_of_the_rollout() {
+    let mut policy = policy("single_image");
+    let plans = five(&policy);
+    let panicking = |i: usize, _| match i {
+        1 => {
+            sleep(Duration::from_millis(60));
+            panic!("rollout 1 fell")
+        }
+        _ => Err(PolicyError::Model("later".to_owned())),
+    };
+    let rollout = || policy.rollout(&prompts(&plans), &Sampling::default(), &panicking);
+    let payload = catch_unwind(AssertUnwindSafe(rollout)).expect_err("a panic");
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"rollout 1 fell"));
+    assert_eq!(run(&mut policy, &plans, &Sampling::default()).len(), 5, "the policy is as it was");
+}
+
+#[test]
+fn a_rollout_that_waits_for_tools_alone_can_be_stopped() {
+    let mut policy = policy("single_image");
+    let (plans, stop) = (five(&policy), Arc::clone(&policy.stop));
+    let seen = AtomicBool::new(false);
+    let stopping = |_, _| {
+        stop.store(true, Ordering::Relaxed);
+        sleep(Duration::from_millis(200));
+        seen.store(true, Ordering::Relaxed);
+        Ok(Next::End)
+    };
+    let error = policy.rollout(&prompts(&plans[..1]), &Sampling::default(), &stopping).unwrap_err();
+    assert!(matches!(error, PolicyError::Stopped), "{error}");
+    assert!(seen.load(Ordering::Relaxed), "a call that runs is waited for");
 }
 
 #[test]
@@ -444,18 +552,19 @@ fn limits_end_turns_and_trajectories() {
             max_tokens,
         })
         .collect();
-    let mut seen = vec![None; room.len()];
+    let seen = Mutex::new(vec![None; room.len()]);
     policy
-        .rollout(&prompts, &Sampling::default(), &mut |i, turn| {
-            assert!(seen[i].replace((turn.ids.len(), turn.stop)).is_none());
+        .rollout(&prompts, &Sampling::default(), &|i, turn| {
+            assert!(seen.lock().unwrap()[i].replace((turn.ids.len(), turn.stop)).is_none());
             Ok(Next::End)
         })
         .unwrap();
+    let seen = seen.into_inner().unwrap();
     for (seen, (_, _, expected)) in seen.iter().zip(room) {
         let (len, stop) = seen.unwrap();
         assert!(len == expected && stop == StopReason::Length || len < expected && stop == StopReason::EndOfTurn);
     }
-    policy.rollout(&[], &Sampling::default(), &mut |_, _| Ok(Next::End)).unwrap();
+    policy.rollout(&[], &Sampling::default(), &|_, _| Ok(Next::End)).unwrap();
     assert!(policy.score(&[], 1.0, Weights::Current).unwrap().logprobs.is_empty());
     let idle = start(&prompt, 0);
     let row = ScoreRow { trajectory: &idle, positions: &[] };
@@ -529,13 +638,13 @@ fn first_turn(policy: &mut QwenPolicy<Cpu>, prompt: &Arc<Segment>, sampling: &Sa
         max_new_tokens: 24,
         max_tokens: 10_000,
     };
-    let mut turns = Vec::new();
-    let on_turn = &mut |_, turn| {
-        turns.push(turn);
+    let turns = Mutex::new(Vec::new());
+    let on_turn = &|_, turn| {
+        turns.lock().unwrap().push(turn);
         Ok(Next::End)
     };
     policy.rollout(&[prompt], sampling, on_turn).unwrap();
-    turns.remove(0)
+    turns.into_inner().unwrap().remove(0)
 }
 
 #[test]

@@ -18,11 +18,46 @@ fn equal(grader: Grader, gold: &str, right: &[&str], wrong: &[&str]) {
 
 #[test]
 fn letters_of_choices() {
-    let right = ["A", "A.", "(A)", " A\n", "A. a red car", "A.\tB"];
+    let right = [
+        "A",
+        "a",
+        "A.",
+        "(A)",
+        " A\n",
+        "A)",
+        "A. a red car",
+        "A) a car",
+        "(a) a car",
+        "A: a car",
+        "The answer is (A).",
+    ];
     let wrong =
-        ["A)", "A) a car", "a", "A or B", "A, B", "A B", "AB", "(A) a car", "A: a car", "Option A", "", "Α", "-A"];
+        ["A or B", "A, B", "A B", "AB", "A.\tB", "A) B)", "Option A", "a car", "", "Α", "-A", "the answer is B"];
     equal(Grader::Choice {}, "(A)", &right, &wrong);
-    equal(Grader::Choice {}, "B. a car", &["B"], &["A. B", "A. a car"]);
+    equal(Grader::Choice {}, "B. a car", &["B", "b. A car"], &["A. B", "A. a car"]);
+    equal(Grader::Choice {}, "B. vitamin C", &["B. Vitamin C", "(b)"], &["B. vitamin D", "vitamin C", "C"]);
+}
+
+#[test]
+fn choices_by_text_where_the_options_are_known() {
+    let graded = |gold: &str, options: serde_json::Value, answer: &str| {
+        let trajectory = answered(gold, answer);
+        let mut sample = (*trajectory.sample).clone();
+        sample.meta.insert("options".into(), options);
+        Grader::Choice {}.grade(&sample, &trajectory)
+    };
+    let options = serde_json::json!(["a car", "a bus", "a car park"]);
+    for gold in ["A", "a car", "A. a car"] {
+        for (answer, grade) in
+            [("A car.", 1.0), ("a", 1.0), ("(A) a car", 1.0), ("a bus", 0.0), ("A. a bus", 0.0), ("D", 0.0)]
+        {
+            assert_eq!(graded(gold, options.clone(), answer), Ok(grade), "{answer:?} for {gold:?}");
+        }
+    }
+    assert!(graded("D", options, "D").is_err(), "there is no fourth option");
+    for odd in [serde_json::json!("A"), serde_json::json!([1, 2]), serde_json::json!([])] {
+        assert_eq!(graded("A", odd, "a"), Ok(1.0), "options of another form are not known");
+    }
 }
 
 #[test]

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use imagent::attention::by_token;
 use imagent::config::{Config, open_dataset};
 use imagent_analysis::attention::map::heat_map;
 use imagent_analysis::attention::summary::{Summary, summarize};
-use imagent_analysis::attention::{Attention, KINDS, LayerAttention, Layout, SampledToken};
+use imagent_analysis::attention::{Attention, KINDS};
 use imagent_analysis::plot::standalone;
 use imagent_analysis::record::{file_stem, write_atomic};
 use imagent_core::{ImageSpan, SampleSource, ScoredTrajectory, Trajectory};
-use imagent_models::ops::Kernels;
-use imagent_models::policy::QwenPolicy;
 use imagent_models::qwen::probe::LayerProbe;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -98,43 +97,12 @@ fn measure(config: Config, source: &dyn SampleSource, layers: Option<&[usize]>, 
         let trajectory = experiment.play(&sample).map_err(imagent::Error::from)?;
         let scored = ScoredTrajectory::grade(trajectory, &*experiment.reward);
         let probes = experiment.policy.attention(&scored.trajectory).map_err(imagent::Error::OpenModel)?;
-        found.push(attention(&experiment.policy, &scored, &probes, &layers));
+        found.push(by_token(&experiment.policy, &scored, &probes, &layers));
         if position < args.maps {
             draw(&scored.trajectory, &probes, &layers, &args.out.join("maps"))?;
         }
     }
     Ok(found)
-}
-
-fn attention<D: Kernels>(
-    policy: &QwenPolicy<D>,
-    scored: &ScoredTrajectory,
-    probes: &[LayerProbe],
-    layers: &[usize],
-) -> Attention {
-    let trajectory = &scored.trajectory;
-    let layout = Layout::new(trajectory);
-    let positions: Vec<usize> = trajectory.sampled().collect();
-    let text =
-        |position: usize| policy.codec().tokenizer.decode(&[trajectory.ids[position]], false).unwrap_or_default();
-    let turn = |position: usize| trajectory.turns.iter().filter(|turn| turn.tokens.start <= position).count();
-    let token = |&position: &usize| SampledToken { position, turn: turn(position), text: text(position) };
-    let layer = |&layer: &usize| {
-        let weights = |position: &usize| probes[layer].mean(position - 1);
-        let of = |position: &usize| {
-            let weights = weights(position);
-            (layout.shares(&weights), layout.image_entropy(&weights))
-        };
-        let (shares, image_entropy) = positions.par_iter().map(of).unzip();
-        LayerAttention { layer, shares, image_entropy }
-    };
-    Attention {
-        sample: trajectory.sample.id.clone(),
-        right: scored.score.parts.get("accuracy").map(|accuracy| *accuracy >= 0.5),
-        tokens: positions.iter().map(token).collect(),
-        layers: layers.iter().map(layer).collect(),
-        parts: layout.parts,
-    }
 }
 
 /// A map of every image and layer: the mean over the tokens that can see the image.

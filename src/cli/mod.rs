@@ -59,8 +59,19 @@ enum Command {
     Loss(loss::Args),
 }
 
+/// A panic within the template engine is told as the error that it becomes, and only so.
+fn quiet_templates() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !imagent::models::chat_template::renders() {
+            tell(panic);
+        }
+    }));
+}
+
 /// The program.
 pub(crate) fn main() -> ExitCode {
+    quiet_templates();
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Train(args) => train::run(args),

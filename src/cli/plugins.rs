@@ -22,10 +22,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return print(&format!("{}\n", serde_json::to_string_pretty(&plugins)?));
     }
     let mut text = String::new();
+    let width = |column: fn(&Plugin) -> &str| plugins.iter().map(|plugin| column(plugin).len()).max().unwrap_or(0);
+    let (kinds, tags) = (width(|plugin| plugin.kind), width(|plugin| plugin.tag));
     for Plugin { kind, tag, about, fields } in &plugins {
-        let _ = writeln!(text, "{kind:<10} {tag:<12} {about}");
+        let _ = writeln!(text, "{kind:<kinds$}  {tag:<tags$}  {about}");
         for (name, default) in fields {
-            let _ = writeln!(text, "{:<10} {:<12}   {name} = {default}", "", "");
+            let _ = writeln!(text, "{:<kinds$}  {:<tags$}    {name} = {default}", "", "");
         }
     }
     print(&text)

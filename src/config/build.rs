@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
-use imagent_core::{Sample, SampleError, SampleSource};
+use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
 use imagent_data::{Folder, GoldCrops, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::config::Dtype;
@@ -157,7 +157,11 @@ impl SampleSource for First {
         if position >= self.count {
             return Err(SampleError(format!("no sample at position {position}, the first {} are used", self.count)));
         }
+        let _span = tracing::trace_span!("samples").entered();
         self.source.get(position)
+    }
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        if position < self.count { self.source.prefetch(position) } else { Vec::new() }
     }
 }
 
@@ -173,7 +177,7 @@ pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dy
     if let Some(synth) = &dataset.synth {
         ensure_synth(synth, path)?;
     }
-    let source = Folder::open(path)?;
+    let source = Folder::open(path)?.with_cache(dataset.cache_mib << 20);
     let count = if dataset.limit == 0 { source.len() } else { dataset.limit.min(source.len()) };
     let first = First { source, count };
     Ok(match dataset.gold_crops {

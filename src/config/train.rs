@@ -1,6 +1,6 @@
 //! The `[train]` table: how long and how much, and what is kept on the way.
 
-use imagent_algorithms::{Overlong, TrainSettings};
+use imagent_algorithms::TrainSettings;
 use imagent_core::Sampling;
 use imagent_models::policy::PassLimits;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ pub struct TrainConfig {
     pub eval_every: usize,
     /// Held-out samples of evaluations in between; 0 (default) takes all. Before and after training all are used.
     pub eval_samples: usize,
+    /// Trajectories of each evaluation whose attention is measured (`eval/attention/…`), one pass of the model for each; 0 for none.
+    /// Default 8.
+    pub attention_samples: usize,
     /// Keeps a checkpoint every so many steps; 0 (default) only at the end.
     pub checkpoint_every: usize,
     /// Saves a step's trajectories every so many steps; 0 only those of evaluations. Default 10.
@@ -37,9 +40,6 @@ pub struct TrainConfig {
     /// Most rows (tokens) of one pass of the model; a larger batch runs in several, with the same result but for
     /// rounding. Default 16384.
     pub max_rows: usize,
-    /// Takes something off the reward of long answers (DAPO's soft penalty). Default none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overlong: Option<Overlong>,
     /// How tokens are drawn in evaluations. Default: always the likeliest (temperature 0).
     pub eval_sampling: Sampling,
 }
@@ -55,7 +55,6 @@ impl Default for TrainConfig {
             drop_flat_groups,
             refill_rounds,
             importance_cap,
-            overlong,
             ..
         } = TrainSettings::default();
         Self {
@@ -67,9 +66,9 @@ impl Default for TrainConfig {
             drop_flat_groups,
             refill_rounds,
             importance_cap,
-            overlong,
             eval_every: 0,
             eval_samples: 0,
+            attention_samples: 8,
             checkpoint_every: 0,
             rollouts_every: 10,
             max_rows: PassLimits::default().max_rows,
@@ -84,6 +83,7 @@ impl TrainConfig {
         Schedule {
             eval_every: self.eval_every,
             eval_samples: self.eval_samples,
+            attention_samples: self.attention_samples,
             checkpoint_every: self.checkpoint_every,
             rollouts_every: self.rollouts_every,
         }
@@ -97,6 +97,8 @@ pub struct Schedule {
     pub eval_every: usize,
     /// Held-out samples of evaluations in between; 0 takes all.
     pub eval_samples: usize,
+    /// Trajectories of an evaluation whose attention is measured; 0 measures none.
+    pub attention_samples: usize,
     /// Steps between checkpoints; the last step always leaves one.
     pub checkpoint_every: usize,
     /// Steps between saved trajectories; those of evaluations are always saved.

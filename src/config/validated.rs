@@ -5,7 +5,7 @@ use std::path::Path;
 use imagent_algorithms::{ActionMask, Grpo, TrainError, TrainSettings, TrajectoryMask};
 use imagent_analysis::alarms::AlarmConfig;
 use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling, Tool};
-use imagent_data::{DataError, SynthConfig};
+use imagent_data::{CACHE_MIB, DataError, SynthConfig};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::error::ModelError;
 use imagent_models::lora::LoraConfig;
@@ -130,6 +130,9 @@ impl ModelConfig {
     }
 }
 
+/// Largest `cache_mib`: 1 TiB.
+const MOST_CACHE_MIB: usize = 1 << 20;
+
 /// The `[data]` table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -142,7 +145,7 @@ pub struct DataConfig {
 }
 
 /// A dataset folder.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatasetConfig {
     /// The folder.
@@ -153,6 +156,10 @@ pub struct DatasetConfig {
     /// show it (samples that need no zoom are left as they are). 0 (default): none.
     #[serde(skip_serializing_if = "is_zero")]
     pub gold_crops: u32,
+    /// Most MiB of decoded images kept in memory, besides those of the step in progress; the least recently used leave first. Images
+    /// of the next step are decoded ahead into it, so 0, which keeps none, also means that each step waits for its images.
+    /// Default 512. Figures do not depend on it.
+    pub cache_mib: usize,
     /// Makes the folder, where it does not exist, as this synthetic dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<SynthConfig>,
@@ -160,6 +167,12 @@ pub struct DatasetConfig {
 
 fn is_zero(value: &u32) -> bool {
     *value == 0
+}
+
+impl Default for DatasetConfig {
+    fn default() -> Self {
+        Self { path: String::new(), limit: 0, gold_crops: 0, cache_mib: CACHE_MIB, synth: None }
+    }
 }
 
 impl Config {
@@ -205,7 +218,6 @@ impl Config {
             drop_flat_groups: t.drop_flat_groups,
             refill_rounds: t.refill_rounds,
             importance_cap: t.importance_cap,
-            overlong: t.overlong.clone(),
             seed: self.seed,
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
@@ -242,6 +254,9 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
 }
 
 fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
+    if let Some(mib) = dataset.map(|dataset| dataset.cache_mib).filter(|mib| *mib > MOST_CACHE_MIB) {
+        return Err((format!("{key}.cache_mib"), format!("must be at most {MOST_CACHE_MIB}, got {mib}")));
+    }
     let Some(synth) = dataset.and_then(|dataset| dataset.synth.as_ref()) else { return Ok(()) };
     synth.validate().map_err(|error| match error {
         DataError::Config { key: inner, problem } => (format!("{key}.synth.{inner}"), problem),

@@ -8,8 +8,10 @@ use toml::{Table, Value};
 use crate::error::Error;
 
 /// Settings that a resumed run may have otherwise: they do not change what is computed in a step.
-const FREE: [&str; 9] = [
+const FREE: [&str; 11] = [
     "alarms",
+    "data.eval.cache_mib",
+    "data.train.cache_mib",
     "name",
     "model.device",
     "model.gradient_checkpointing",

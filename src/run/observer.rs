@@ -14,6 +14,7 @@ use imagent_models::ops::Kernels;
 use imagent_models::policy::QwenPolicy;
 
 use super::{RunFolder, RunOptions, Watch, checkpoint};
+use crate::attention::image_shares;
 use crate::config::is_due;
 use crate::error::Error;
 use crate::experiment::Evaluation;
@@ -200,7 +201,10 @@ impl<'a> RunObserver<'a> {
         let Some(evaluation) = evaluate(policy, count, &mut on_batch)? else { return Ok(BTreeMap::new()) };
         self.watch.evaluated(step, &evaluation.metrics);
         self.save_held_out(policy, &evaluation, step)?;
-        Ok(evaluation.metrics.into_iter().map(|(name, value)| (format!("{EVAL}{name}"), value)).collect())
+        let first = evaluation.groups.iter().flat_map(|group| &group.members);
+        let first = first.take(self.options.schedule.attention_samples);
+        let shares = image_shares(policy, first).map_err(Error::OpenModel)?;
+        Ok(evaluation.metrics.into_iter().chain(shares).map(|(name, value)| (format!("{EVAL}{name}"), value)).collect())
     }
 
     /// `eval-before`, `eval-after` or `eval-NNNNNN`: trajectories, and for the first two the figures by themselves.

@@ -23,6 +23,15 @@ fn plugins_are_listed_for_people_and_for_scripts() {
     assert_eq!(zoom["fields"]["min_side"], 4);
     let text = place.run(&["plugins"]).ok();
     assert!(text.contains("clip_low = 0.2\n"), "{text}");
+    // The longest name has two spaces behind it, and what plug-ins do begins in one column.
+    let columns = text.lines().filter(|line| !line.starts_with(' ')).map(|line| {
+        let words = line.char_indices().skip_while(|(_, c)| *c != ' ').skip_while(|(_, c)| *c == ' ');
+        let (about, _) = words.skip_while(|(_, c)| *c != ' ').find(|(_, c)| *c != ' ').unwrap();
+        assert!(line[..about].ends_with("  "), "{line}");
+        about
+    });
+    let columns: Vec<usize> = columns.collect();
+    assert!(columns.len() == names.len() && columns.iter().all(|column| *column == columns[0]), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod commands;
 mod harness;
 mod interrupt;
 mod lora;
+mod methods;
 mod models;
 mod runs;
 mod settings;

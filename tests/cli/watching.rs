@@ -95,6 +95,36 @@ fn shares_of_attention_sum_to_one_and_are_those_of_a_forward_pass() {
     place.run(&["attention", "--model", "absent"]).fails(2, &["--data"]);
 }
 
+#[test]
+fn evaluations_of_a_run_say_how_much_attention_images_get() {
+    let place = Place::new();
+    let never = ["--set", "train.eval_sampling.temperature=0"];
+    place
+        .run(&[&["train", "config.toml", "--out", "run", "--set", "train.attention_samples=3"], &never[..]].concat())
+        .ok();
+    let rows = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let before: Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    let share = |name: &str| before["metrics"][format!("eval/attention/{name}")].as_f64().unwrap();
+    let found = attention(&place, "attention", &[&["--limit", "3"], &never[..]].concat());
+    let mut shares = Vec::new();
+    for sample in found["samples"].as_array().unwrap() {
+        let on_images: Vec<usize> = (sample["parts"].as_array().unwrap().iter().enumerate())
+            .filter(|(_, part)| part["kind"] == "image" || part["kind"] == "observation_image")
+            .map(|(i, _)| i)
+            .collect();
+        let tokens = sample["layers"].as_array().unwrap().iter().flat_map(|layer| layer["shares"].as_array().unwrap());
+        let of: Vec<f64> = tokens.map(|share| on_images.iter().map(|i| numbers(share)[*i]).sum()).collect();
+        shares.push(of.iter().sum::<f64>() / of.len() as f64);
+    }
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    let said = share("images");
+    // Training and inference have products of their own, which round differently.
+    assert!((said - mean).abs() < 1e-6 && said > 0.0 && said < 1.0, "{said} {mean}");
+    assert!(share("sample_images") <= said);
+    place.run(&["train", "config.toml", "--out", "none", "--set", "train.attention_samples=0"]).ok();
+    assert!(!fs::read_to_string(place.path("none/metrics.jsonl")).unwrap().contains("attention/"));
+}
+
 /// The first sampled token is drawn from the last row of the prompt: what `forward --attention` gives for it, over the heads.
 fn first_token_as_forward(place: &Place, sample: &Value) {
     let config = Config::read(Path::new(&place.config()), &[] as &[&str]).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imagent_core::testing::FakeEncoder;
 use imagent_core::{
-    Encoder, Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, TokenLoss,
+    Encoder, OnTurn, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampling, ScoreRow, StopReason, TokenLoss,
     TokenScores, UpdateReport, Weights,
 };
 use rand::Rng;
@@ -48,12 +48,7 @@ impl Policy for Bandit {
         Arc::new(FakeEncoder)
     }
 
-    fn rollout(
-        &mut self,
-        prompts: &[PolicyPrompt],
-        _: &Sampling,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
-    ) -> Result<(), PolicyError> {
+    fn rollout(&mut self, prompts: &[PolicyPrompt], _: &Sampling, on_turn: &OnTurn<'_>) -> Result<(), PolicyError> {
         let probabilities = self.probabilities();
         for (i, prompt) in prompts.iter().enumerate() {
             let mut left: f64 = prompt.key.rng(0).random();

@@ -13,6 +13,8 @@ pub mod summary;
 use imagent_core::{Origin, Trajectory};
 use serde::Serialize;
 
+use crate::stats::mean;
+
 /// A part of a trajectory that attention goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", content = "image", rename_all = "snake_case")]
@@ -44,7 +46,8 @@ impl Part {
         }
     }
 
-    fn is_image(self) -> bool {
+    /// Whether it is an image, of the sample or of a tool.
+    pub fn is_image(self) -> bool {
         matches!(self, Self::Image(_) | Self::ObservationImage(_))
     }
 }
@@ -115,6 +118,16 @@ pub struct Attention {
     pub tokens: Vec<SampledToken>,
     /// The layers, in order.
     pub layers: Vec<LayerAttention>,
+}
+
+impl Attention {
+    /// The share of the attention that goes to some of the parts, mean over tokens and layers; `None` where no token was sampled.
+    pub fn mean_share(&self, of: impl Fn(Part) -> bool) -> Option<f64> {
+        let sum =
+            |shares: &Vec<f64>| self.parts.iter().zip(shares).filter(|(part, _)| of(**part)).map(|(_, s)| s).sum();
+        let sums: Vec<f64> = self.layers.iter().flat_map(|layer| &layer.shares).map(sum).collect();
+        mean(&sums)
+    }
 }
 
 /// A sampled token.

@@ -1,12 +1,13 @@
 //! What the tests of core share: tools, a reward, masks and an optimiser of their own, a policy that remembers what it
 //! sampled, and episodes of any kind.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use image::RgbImage;
 use imagent_core::testing::{FakePolicy, fake_sample};
 use imagent_core::{
-    Arguments, CropOrigin, Encoder, ImageShelf, Limits, Mask, Next, Observation, ObservationImage, Origin, Policy,
+    Arguments, CropOrigin, Encoder, ImageShelf, Limits, Mask, Observation, ObservationImage, OnTurn, Origin, Policy,
     PolicyError, PolicyOptimizer, PolicyPrompt, PromptStyle, Reward, RolloutRequest, Sample, SampledTurn, Sampling,
     Score, ScoreRow, TokenBatch, TokenLoss, TokenScores, Tool, ToolError, ToolSpec, Trajectory, UpdateReport, Weights,
     rollout,
@@ -137,13 +138,12 @@ impl Policy for Recorder {
         &mut self,
         prompts: &[PolicyPrompt],
         sampling: &Sampling,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
+        on_turn: &OnTurn<'_>,
     ) -> Result<(), PolicyError> {
-        let (sampled, mut next) = (&self.sampled, 0u32);
-        self.inner.rollout(prompts, sampling, &mut |i, mut turn| {
+        let (sampled, next) = (&self.sampled, AtomicU32::new(0));
+        self.inner.rollout(prompts, sampling, &|i, mut turn| {
             for logprob in &mut turn.logprobs {
-                next += 1;
-                *logprob = -(next as f32) / 1024.0;
+                *logprob = -((next.fetch_add(1, Ordering::Relaxed) + 1) as f32) / 1024.0;
             }
             sampled.lock().unwrap().push((i, turn.clone()));
             on_turn(i, turn)

@@ -1,83 +1,89 @@
-//! Decoded images, the least recently used forgotten first, within a budget of bytes.
+//! Decoded images within a budget of bytes. None is in memory twice, nor decoded by two threads at once.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use image::RgbImage;
+use imagent_core::ByteCache;
 
-/// A cache of images by number; shared between threads.
+/// The images of a folder by number; shared between threads.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    budget: usize,
-    state: Mutex<State>,
+    /// Every image that is in use anywhere, held here or not. Locked while it is being decoded.
+    images: Vec<Mutex<Weak<RgbImage>>>,
+    held: Mutex<ByteCache<usize, Arc<RgbImage>>>,
+    /// Bytes of the image that was decoded last: what the next one is taken to need.
+    usual: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    held: HashMap<usize, (Arc<RgbImage>, u64)>,
-    /// Time of last use to image.
-    order: BTreeMap<u64, usize>,
-    clock: u64,
-    bytes: usize,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic leaves behind is an image that is not there yet.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bytes(image: &RgbImage) -> usize {
+    image.as_raw().len()
 }
 
 impl Cache {
-    /// A cache of at most `budget` bytes of pixels.
-    pub(crate) fn new(budget: usize) -> Self {
-        Self { budget, state: Mutex::default() }
+    /// A cache of at most `budget` bytes of pixels for so many images.
+    pub(crate) fn new(images: usize, budget: usize) -> Self {
+        let images = (0..images).map(|_| Mutex::default()).collect();
+        Self { images, held: Mutex::new(ByteCache::new(budget, budget)), usual: AtomicUsize::new(1) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that can panic runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An image, decoded if it is not in memory.
+    pub(crate) fn get<E>(
+        &self,
+        number: usize,
+        decode: impl FnOnce() -> Result<RgbImage, E>,
+    ) -> Result<Arc<RgbImage>, E> {
+        let mut slot = lock(&self.images[number]);
+        if let Some(image) = lock(&self.held).get(&number) {
+            return Ok(image);
+        }
+        let image = self.in_use_or(&mut slot, decode)?;
+        lock(&self.held).put(number, Arc::clone(&image), bytes(&image));
+        Ok(image)
     }
 
-    pub(crate) fn get(&self, key: usize) -> Option<Arc<RgbImage>> {
-        self.lock().touch(key)
+    /// An image that will be asked for soon, if there is room for it and nobody is decoding it now.
+    pub(crate) fn prefetch<E>(
+        &self,
+        number: usize,
+        decode: impl FnOnce() -> Result<RgbImage, E>,
+    ) -> Option<Arc<RgbImage>> {
+        let usual = self.usual.load(Ordering::Relaxed);
+        let may_be_kept = |held: &ByteCache<_, _>| held.contains(&number) || held.has_room_ahead(usual);
+        if !may_be_kept(&lock(&self.held)) {
+            return None;
+        }
+        let mut slot = match self.images[number].try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let image = self.in_use_or(&mut slot, decode).ok()?;
+        let kept = lock(&self.held).put_ahead(number, Arc::clone(&image), bytes(&image));
+        kept.then_some(image)
     }
 
-    /// Keeps the image if it fits; returns the one that another thread put there meanwhile, if any.
-    pub(crate) fn put(&self, key: usize, image: Arc<RgbImage>) -> Arc<RgbImage> {
-        let mut state = self.lock();
-        if let Some(there) = state.touch(key) {
-            return there;
+    fn in_use_or<E>(
+        &self,
+        slot: &mut Weak<RgbImage>,
+        decode: impl FnOnce() -> Result<RgbImage, E>,
+    ) -> Result<Arc<RgbImage>, E> {
+        if let Some(image) = slot.upgrade() {
+            return Ok(image);
         }
-        let size = image.as_raw().len();
-        if size > self.budget {
-            return image;
-        }
-        while state.bytes + size > self.budget {
-            state.forget_oldest();
-        }
-        state.bytes += size;
-        state.clock += 1;
-        let now = state.clock;
-        state.order.insert(now, key);
-        state.held.insert(key, (image.clone(), now));
-        image
+        let image = Arc::new(decode()?);
+        self.usual.store(bytes(&image), Ordering::Relaxed);
+        *slot = Arc::downgrade(&image);
+        Ok(image)
     }
 
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-}
-
-impl State {
-    fn touch(&mut self, key: usize) -> Option<Arc<RgbImage>> {
-        let (image, used) = self.held.get_mut(&key)?;
-        self.clock += 1;
-        self.order.remove(used);
-        self.order.insert(self.clock, key);
-        *used = self.clock;
-        Some(image.clone())
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.order.pop_first()
-            && let Some((image, _)) = self.held.remove(&key)
-        {
-            self.bytes -= image.as_raw().len();
-        }
+        lock(&self.held).bytes()
     }
 }

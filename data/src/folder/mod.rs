@@ -30,7 +30,7 @@ mod tests;
 pub mod write;
 
 pub use check::{CheckReport, check};
-pub use open::Folder;
+pub use open::{CACHE_MIB, Folder};
 pub use rows::SAMPLES;
 pub use synth::{GENERATOR, SynthConfig, ensure_synth, synth};
 pub use write::{Summary, write_folder};

@@ -11,8 +11,8 @@ use super::decode::decode;
 use super::rows::{ImageFile, Row, Rows, SAMPLES};
 use crate::error::DataError;
 
-/// Bytes of decoded images kept by default: 512 MiB, some 890 images of the nano world.
-pub const CACHE_BYTES: usize = 512 << 20;
+/// MiB of decoded images kept by default: some 890 images of the nano world, 14 of 4000 × 3000 pixels.
+pub const CACHE_MIB: usize = 512;
 
 /// An open dataset folder.
 ///
@@ -50,13 +50,14 @@ impl Folder {
         if rows.is_empty() {
             return Err(DataError::Empty { file: reader.file().into() });
         }
-        Ok(Self { root: path.into(), rows, images: reader.images, cache: Cache::new(CACHE_BYTES) })
+        let cache = Cache::new(reader.images.len(), CACHE_MIB << 20);
+        Ok(Self { root: path.into(), rows, images: reader.images, cache })
     }
 
-    /// Keeps at most `bytes` of decoded images; 0 keeps none.
+    /// Keeps at most `bytes` of decoded images, besides those in use; 0 keeps none, and nothing is decoded ahead.
     #[must_use]
     pub fn with_cache(mut self, bytes: usize) -> Self {
-        self.cache = Cache::new(bytes);
+        self.cache = Cache::new(self.images.len(), bytes);
         self
     }
 
@@ -92,15 +93,16 @@ impl Folder {
     }
 
     fn image(&self, number: usize) -> Result<Arc<RgbImage>, DataError> {
-        if let Some(image) = self.cache.get(number) {
-            return Ok(image);
-        }
         let ImageFile { name, path, line } = &self.images[number];
-        let image = decode(path).map_err(|problem| {
+        self.cache.get(number, || decode(path)).map_err(|problem| {
             let (file, image) = (self.root.join(SAMPLES), name.clone());
             DataError::BadImage { file, line: *line, image, problem }
-        })?;
-        Ok(self.cache.put(number, Arc::new(image)))
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn images(&self) -> Vec<PathBuf> {
+        self.images.iter().map(|image| image.path.clone()).collect()
     }
 
     #[cfg(test)]
@@ -116,5 +118,10 @@ impl SampleSource for Folder {
 
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
         self.sample(position).map(Arc::new).map_err(|error| SampleError(error.to_string()))
+    }
+
+    fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        let image = |&number: &usize| self.cache.prefetch(number, || decode(&self.images[number].path));
+        self.rows.get(position).map_or_else(Vec::new, |row| row.images.iter().filter_map(image).collect())
     }
 }

@@ -264,7 +264,11 @@ fn the_cache_keeps_its_budget() {
     assert_eq!(opened.cached_bytes(), 2 * size);
     assert!(Arc::ptr_eq(&first.images[0], &opened.get(0).unwrap().images[0]), "used later than 1");
     (1..5).for_each(|n| drop(opened.get(n).unwrap()));
-    assert!(!Arc::ptr_eq(&first.images[0], &opened.get(0).unwrap().images[0]), "forgotten");
+    assert!(Arc::ptr_eq(&first.images[0], &opened.get(0).unwrap().images[0]), "in use: not decoded again");
+    let left = Arc::downgrade(&first.images[0]);
+    drop(first);
+    (1..5).for_each(|n| drop(opened.get(n).unwrap()));
+    assert!(left.upgrade().is_none(), "forgotten");
     let none = Folder::open(&path).unwrap().with_cache(0);
     assert_eq!(none.get(3).unwrap().images[0].as_raw(), samples[3].images[0].as_raw());
     assert_eq!(none.cached_bytes(), 0);
@@ -274,6 +278,36 @@ fn the_cache_keeps_its_budget() {
         }
     });
     assert!(opened.cached_bytes() <= 2 * size);
+}
+
+#[test]
+fn samples_are_decoded_ahead_into_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set");
+    // Sample n has image n and, but for the first, that of the sample before.
+    let shades = |n: u8| if n == 0 { vec![0] } else { vec![n, n - 1] };
+    let samples: Vec<Sample> = (0..6).map(|n| sample(&n.to_string(), &shades(n))).collect();
+    write_folder(&path, &samples).unwrap();
+    let size = 8 * 6 * 3;
+    let opened = Folder::open(&path).unwrap().with_cache(3 * size);
+    let ready = |n: usize| opened.prefetch(n).iter().map(|image| image.get_pixel(0, 0)[0]).collect::<Vec<u8>>();
+    assert_eq!([ready(1), ready(2)], [vec![1, 0], vec![2, 1]]);
+    let ahead: Vec<_> = opened.prefetch(1).iter().map(Arc::downgrade).collect();
+    assert_eq!((ready(4), ready(9)), (vec![], vec![]), "no room, no sample");
+    assert_eq!(opened.cached_bytes(), 3 * size);
+    let got = opened.get(1).unwrap();
+    assert!(got.images.iter().zip(&ahead).all(|(image, ahead)| ahead.ptr_eq(&Arc::downgrade(image))));
+    assert_eq!(ready(5), [5, 4], "what was asked for makes room");
+    assert_eq!(opened.cached_bytes(), 3 * size);
+    let none = Folder::open(&path).unwrap().with_cache(0);
+    assert!(none.prefetch(0).is_empty());
+    // A file that is broken is told by `get`, each time, and never by `prefetch`.
+    fs::write(opened.images().last().unwrap(), b"no image").unwrap();
+    let broken = Folder::open(&path).unwrap();
+    for _ in 0..2 {
+        assert_eq!(broken.prefetch(5).len(), 1);
+        assert_has(&broken.get(5).unwrap_err().to_string(), &["samples.jsonl:6", "image"]);
+    }
 }
 
 fn contents(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {

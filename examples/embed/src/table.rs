@@ -53,7 +53,7 @@ impl Table {
         &self,
         prompt: &PolicyPrompt,
         temperature: f64,
-        on_turn: &mut dyn FnMut(SampledTurn) -> Result<Next, PolicyError>,
+        on_turn: &dyn Fn(SampledTurn) -> Result<Next, PolicyError>,
     ) -> Result<(), PolicyError> {
         let mut seen = prompt.prompt.images.last().map_or(0, |image| brightness(&image.pixels));
         for turn in 0.. {
@@ -89,9 +89,9 @@ impl Policy for Table {
         &mut self,
         prompts: &[PolicyPrompt],
         sampling: &Sampling,
-        on_turn: &mut dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError>,
+        on_turn: &OnTurn<'_>,
     ) -> Result<(), PolicyError> {
-        let play = |(i, prompt)| self.play(prompt, f64::from(sampling.temperature), &mut |turn| on_turn(i, turn));
+        let play = |(i, prompt)| self.play(prompt, f64::from(sampling.temperature), &|turn| on_turn(i, turn));
         prompts.iter().enumerate().try_for_each(play)
     }
 

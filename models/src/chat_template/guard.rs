@@ -1,7 +1,9 @@
 //! What a template may take: it is a program from a downloaded folder. Steps, the length of the prompt and the width of formatted
 //! numbers and words have bounds that no chat comes near.
 
+use std::cell::Cell;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::value::Rest;
 use minijinja::{Error, ErrorKind, State, Value, filters};
@@ -13,6 +15,28 @@ pub(super) const STEPS: u64 = 20_000_000;
 const LONGEST: usize = 64 << 20;
 /// Digits of a width or precision in a format.
 const DIGITS: usize = 4;
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a template now. A panic of the template engine becomes an error then, so a program's panic hook
+/// has nothing to tell.
+pub fn renders() -> bool {
+    INSIDE.get()
+}
+
+/// Runs the engine. It panics on some templates (`messages[::-1]` without messages, say), which is an error of the template and not of the program.
+pub(super) fn contained<T>(run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let outer = INSIDE.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(run));
+    INSIDE.set(outer);
+    done.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let line = text.unwrap_or_default().lines().next().unwrap_or_default();
+        Err(refusal(format!("the template engine gave up ({line})")))
+    })
+}
 
 /// The prompt while it is written; more than [`LONGEST`] bytes are refused.
 #[derive(Default)]

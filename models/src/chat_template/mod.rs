@@ -2,11 +2,14 @@
 //!
 //! Renders as transformers' `apply_chat_template` does: blocks trimmed, Python's methods on strings and maps, `tojson` with
 //! Python's separators and the keys in the order of the message. Not rendered as in Python: lists and maps printed without
-//! `tojson`, map literals with several keys (sorted), `{% break %}`, `{% generation %}`; `strftime_now` tells UTC.
+//! `tojson`, map literals with several keys (sorted), slices backwards with a
+//! start or a stop, `{% break %}`, `{% generation %}`; `strftime_now` tells UTC.
 
 mod guard;
 mod json;
 mod time;
+
+pub use guard::renders;
 
 use std::path::Path;
 
@@ -68,7 +71,8 @@ impl ChatTemplate {
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", time::strftime_now);
-        environment.add_template_owned("chat", source.to_owned()).map_err(failed("compile"))?;
+        let compiled = guard::contained(|| environment.add_template_owned("chat", source.to_owned()));
+        compiled.map_err(failed("compile"))?;
         Ok(Self { environment, special: Vec::new() })
     }
 
@@ -90,7 +94,8 @@ impl ChatTemplate {
         ];
         context.extend(self.special.iter().map(|(key, token)| (key.as_str(), Value::from(token.as_str()))));
         let mut text = guard::Text::default();
-        let rendered = template.render_captured_to(Value::from_iter(context), &mut text).map(|_| ());
+        let rendered =
+            guard::contained(|| template.render_captured_to(Value::from_iter(context), &mut text).map(|_| ()));
         text.finish(rendered).map_err(failed("render"))
     }
 }

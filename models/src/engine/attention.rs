@@ -1,26 +1,25 @@
 //! Attention of runs of new rows over the prompt's keys and values and their own.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::cache::LayerCache;
 use super::forward::Run;
-use crate::ops::attention::cpu::{Piece, attend};
-use crate::ops::gemm::{Mat, SharedMut};
-use crate::ops::product::scores;
-use crate::ops::simd::{Kernel, dispatch, exp_sum, fma, max};
+use crate::ops::attention::cpu::{Member, attend};
+use crate::ops::gemm::{Mat, MatMut, SharedMut};
 
 /// Query rows of a task.
 const TILE: usize = 64;
+/// Streams of a task whose runs are one row.
+const STREAMS: usize = 8;
 /// Below this many multiply-adds attention runs on the calling thread.
 const SERIAL_WORK: usize = 1 << 18;
-/// Columns of an output whose sums are held in registers.
-const COLUMNS: usize = 64;
 
 thread_local! {
-    /// Scores of the task at hand; kept, so that memory is asked for once.
-    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Queries and results of the task at hand; kept, so that memory is asked for once.
+    static ROWS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// Heads of the queries, of the keys, and the width of one.
@@ -31,164 +30,114 @@ pub(crate) struct Shape {
     pub(crate) hd: usize,
 }
 
-/// Some query rows of a run in one head; all heads of a group where the run is one row.
-struct Task<'a> {
+/// A run in one layer: its first row in `q`, how many rows it has, and what these see.
+#[derive(Clone, Copy)]
+struct LayerRun<'a> {
+    first: usize,
+    len: usize,
     prefix: Option<&'a LayerCache>,
     own: &'a LayerCache,
-    /// Row of `q` where the run begins.
-    first: usize,
-    /// Rows of the run.
-    len: usize,
-    /// Rows of the task, counted within the run.
-    rows: std::ops::Range<usize>,
-    /// A query head, or a key head where the run is one row.
-    head: usize,
+}
+
+enum Task<'a, 'b> {
+    /// Some rows of a run, counted within it, in a query head.
+    Tile { run: LayerRun<'a>, rows: Range<usize>, head: usize },
+    /// Runs of one row with one prompt, in the query heads of a key head.
+    Streams { runs: &'b [LayerRun<'a>], head: usize },
 }
 
 /// `softmax(q kᵀ / √hd) v` of the rows `q[rows, heads · hd]` of all runs, whose new keys and values are in the caches.
+///
+/// Streams that share a prompt go through its keys and values together. No row depends on which others go with it.
 pub(crate) fn attention(q: &[f32], layer: usize, runs: &[Run<'_>], shape: Shape) -> Vec<f32> {
-    let Shape { heads, kv, hd } = shape;
     let mut out = vec![0.0; q.len()];
-    let (mut tasks, mut first, mut work) = (Vec::new(), 0, 0);
+    let (mut streams, mut others, mut first) = (Vec::new(), Vec::new(), 0);
     for run in runs {
-        let len = run.ids.len();
         let (prefix, own) = (run.prefix.map(|cache| cache.layer(layer)), run.own.layer(layer));
-        let task = |head, rows| Task { prefix, own, first, len, rows, head };
-        if len == 1 {
-            tasks.extend((0..kv).map(|head| task(head, 0..1)));
-        } else {
-            let tiles = || (0..len).step_by(TILE).map(|start| start..len.min(start + TILE));
-            tasks.extend((0..heads).flat_map(|head| tiles().map(move |rows| (head, rows))).map(|(h, r)| task(h, r)));
-        }
-        let keys = prefix.map_or(0, |cache| cache.keys.len()) + own.keys.len();
-        work += 2 * len * keys / kv * heads;
+        let len = run.ids.len();
+        if len == 1 { &mut streams } else { &mut others }.push(LayerRun { first, len, prefix, own });
         first += len;
     }
+    let mut tasks = Vec::new();
+    for run in others {
+        let rows = (0..run.len).step_by(TILE).map(|start| start..run.len.min(start + TILE));
+        tasks.extend(
+            rows.flat_map(|rows| (0..shape.heads).map(move |head| Task::Tile { run, rows: rows.clone(), head })),
+        );
+    }
+    let address = |run: &LayerRun<'_>| run.prefix.map(std::ptr::from_ref);
+    for runs in streams.chunk_by(|a, b| address(a) == address(b)).flat_map(|runs| runs.chunks(STREAMS)) {
+        tasks.extend((0..shape.kv).map(|head| Task::Streams { runs, head }));
+    }
     let shared = SharedMut::new(&mut out);
+    let work: usize = tasks.iter().map(|task| task.work(shape)).sum();
     if work < SERIAL_WORK {
         tasks.iter().for_each(|task| task.run(q, shared, shape));
     } else {
         tasks.par_iter().for_each(|task| task.run(q, shared, shape));
     }
-    debug_assert_eq!(first * heads * hd, q.len());
     out
 }
 
-impl Task<'_> {
+impl LayerRun<'_> {
+    fn keys(&self) -> usize {
+        self.prefix.map_or(0, LayerCache::len) + self.own.len()
+    }
+}
+
+impl Task<'_, '_> {
+    /// Multiply-adds.
+    fn work(&self, shape: Shape) -> usize {
+        let rows = match self {
+            Self::Tile { run, rows, .. } => rows.len() * run.keys(),
+            Self::Streams { runs, .. } => runs.iter().map(LayerRun::keys).sum::<usize>() * (shape.heads / shape.kv),
+        };
+        2 * rows * shape.hd
+    }
+
     fn run(&self, q: &[f32], out: SharedMut<'_>, shape: Shape) {
-        if self.len == 1 { self.one_row(q, out, shape) } else { self.tile(q, out, shape) }
-    }
-
-    /// Keys and values of one key head in a cache.
-    fn piece<'a>(cache: &'a LayerCache, rows: usize, kv_head: usize, shape: Shape) -> Piece<'a> {
-        let (width, at) = (shape.kv * shape.hd, kv_head * shape.hd);
-        Piece {
-            keys: Mat::strided(&cache.keys[at..], rows, shape.hd, width),
-            values: Mat::strided(&cache.values[at..], rows, shape.hd, width),
-        }
-    }
-
-    /// What the task sees: the prompt, and its own rows up to the last of the task.
-    fn pieces(&self, kv_head: usize, shape: Shape) -> Vec<Piece<'_>> {
-        let width = shape.kv * shape.hd;
-        let prefix = self.prefix.map(|cache| Self::piece(cache, cache.keys.len() / width, kv_head, shape));
-        let own = self.own.keys.len() / width - self.len + self.rows.end;
-        prefix.into_iter().chain([Self::piece(self.own, own, kv_head, shape)]).collect()
-    }
-
-    fn tile(&self, q: &[f32], out: SharedMut<'_>, shape: Shape) {
-        let Shape { heads, kv, hd } = shape;
-        let (width, rows) = (heads * hd, self.rows.len());
-        let at = (self.first + self.rows.start) * width + self.head * hd;
-        // SAFETY: tiles of one head are disjoint rows, heads are disjoint columns.
-        let mut block = unsafe { out.block(at, rows, hd, width) };
-        let pieces = self.pieces(self.head / (heads / kv), shape);
-        let scale = (hd as f32).sqrt().recip();
-        attend(&mut block, Mat::strided(&q[at..], rows, hd, width), &pieces, true, scale, |_, _| {});
-    }
-
-    /// A single row has the heads of a group next to each other, as rows of one small matrix.
-    fn one_row(&self, q: &[f32], out: SharedMut<'_>, shape: Shape) {
-        let Shape { heads, kv, hd } = shape;
-        let group = heads / kv;
-        let at = self.first * heads * hd + self.head * group * hd;
-        // SAFETY: the groups of heads of different rows and key heads share no column of a row.
-        let mut block = unsafe { out.block(at, 1, group * hd, group * hd) };
-        let pieces = self.pieces(self.head, shape);
-        let keys: usize = pieces.iter().map(|piece| piece.keys.row_count()).sum();
-        let q = &q[at..at + group * hd];
-        SCORES.with_borrow_mut(|buffer| {
-            buffer.clear();
-            buffer.resize(group * keys, 0.0);
-            let mut start = 0;
-            for piece in &pieces {
-                scores(&mut buffer[start..], keys, q, piece.keys, hd);
-                start += piece.keys.row_count();
-            }
-            let scale = (hd as f32).sqrt().recip();
-            dispatch(Mix { out: block.row(0), scores: buffer, keys, pieces: &pieces, hd, scale });
-        });
-    }
-}
-
-/// Turns the scores of some heads into weights, and adds up the values they give weight to, key by key.
-struct Mix<'a> {
-    /// `[heads, hd]`, all zero.
-    out: &'a mut [f32],
-    /// `[heads, keys]`.
-    scores: &'a mut [f32],
-    keys: usize,
-    pieces: &'a [Piece<'a>],
-    hd: usize,
-    scale: f32,
-}
-
-impl Kernel for Mix<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        for (out, weights) in self.out.chunks_exact_mut(self.hd).zip(self.scores.chunks_exact_mut(self.keys)) {
-            let top = max(weights);
-            let inverse = exp_sum::<FMA>(weights, top, self.scale).recip();
-            let mut start = 0;
-            while start + COLUMNS <= self.hd {
-                columns::<FMA, COLUMNS>(out, weights, self.pieces, start, inverse);
-                start += COLUMNS;
-            }
-            while start + 16 <= self.hd {
-                columns::<FMA, 16>(out, weights, self.pieces, start, inverse);
-                start += 16;
-            }
-            while start < self.hd {
-                columns::<FMA, 1>(out, weights, self.pieces, start, inverse);
-                start += 1;
-            }
+        match self {
+            Self::Tile { run, rows, head } => tile(run, rows.clone(), *head, q, out, shape),
+            Self::Streams { runs, head } => streams(runs, *head, q, out, shape),
         }
     }
 }
 
-/// Columns `start..start + N` of one head's output.
-#[inline(always)]
-fn columns<const FMA: bool, const N: usize>(
-    out: &mut [f32],
-    weights: &[f32],
-    pieces: &[Piece<'_>],
-    start: usize,
-    inverse: f32,
-) {
-    let mut sums = [0.0f32; N];
-    let mut rest = weights;
-    for piece in pieces {
-        let (mine, others) = rest.split_at(piece.values.row_count());
-        rest = others;
-        for (i, &weight) in mine.iter().enumerate() {
-            let Some(values) = piece.values.row(i)[start..].first_chunk::<N>() else { return };
-            for c in 0..N {
-                sums[c] = fma::<FMA>(weight, values[c], sums[c]);
-            }
+fn tile(run: &LayerRun<'_>, rows: Range<usize>, head: usize, q: &[f32], out: SharedMut<'_>, shape: Shape) {
+    let Shape { heads, kv, hd } = shape;
+    let (width, count, kv_head) = (heads * hd, rows.len(), head / (heads / kv));
+    let at = (run.first + rows.start) * width + head * hd;
+    // SAFETY: tiles of one head are disjoint rows, heads are disjoint columns.
+    let mut block = unsafe { out.block(at, count, hd, width) };
+    let seen = run.own.len() - run.len + rows.end;
+    let member = Member { rows: 0..count, own: run.own.seen(seen, kv_head, shape), causal: true };
+    let common = run.prefix.map(|prefix| prefix.seen(prefix.len(), kv_head, shape));
+    let q = Mat::strided(&q[at..], count, hd, width);
+    attend(&mut block, q, common, &[member], scale(hd), |_, _| {});
+}
+
+fn streams(runs: &[LayerRun<'_>], kv_head: usize, q: &[f32], out: SharedMut<'_>, shape: Shape) {
+    let Shape { heads, kv, hd } = shape;
+    let (group, rows) = (heads / kv, runs.len() * (heads / kv));
+    let at = |run: &LayerRun<'_>| run.first * heads * hd + kv_head * group * hd;
+    let own = runs.iter().map(|run| run.own.seen(run.own.len(), kv_head, shape)).enumerate();
+    let members: Vec<Member<'_>> =
+        own.map(|(i, own)| Member { rows: i * group..(i + 1) * group, own, causal: false }).collect();
+    let common = runs.first().and_then(|run| run.prefix).map(|prefix| prefix.seen(prefix.len(), kv_head, shape));
+    ROWS.with_borrow_mut(|[queries, results]| {
+        queries.clear();
+        runs.iter().for_each(|run| queries.extend_from_slice(&q[at(run)..][..group * hd]));
+        results.clear();
+        results.resize(rows * hd, 0.0);
+        let queries = Mat::new(queries, rows, hd);
+        attend(&mut MatMut::new(results, rows, hd), queries, common, &members, scale(hd), |_, _| {});
+        for (run, result) in runs.iter().zip(results.chunks_exact(group * hd)) {
+            // SAFETY: the groups of heads of different rows and key heads share no element.
+            unsafe { out.block(at(run), 1, group * hd, group * hd) }.row(0).copy_from_slice(result);
         }
-    }
-    for (out, sum) in out[start..start + N].iter_mut().zip(sums) {
-        *out = sum * inverse;
-    }
+    });
+}
+
+fn scale(hd: usize) -> f32 {
+    (hd as f32).sqrt().recip()
 }

@@ -1,12 +1,17 @@
-//! Joins and leaves trajectories: prompts once per group, then one step at a time for all that are live.
+//! Joins and leaves trajectories: prompts once per group, then one step at a time for all that are live. A trajectory whose turn
+//! is over is parked until the environment has said how to go on; the others do not wait for it.
 
-use std::collections::HashMap;
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use imagent_core::{Next, PolicyError, PolicyPrompt, SampledTurn, Sampling, Segment, StopReason};
+use imagent_core::{Next, OnTurn, PolicyError, PolicyPrompt, SampledTurn, Sampling, Segment, StopReason};
 use rayon::prelude::*;
 
 use super::cache::Cache;
+use super::calls::{Answer, Calls};
 use super::forward::{Run, forward};
 use super::host::HostModel;
 use super::sampler::draw;
@@ -32,8 +37,8 @@ pub(crate) struct Request<'a> {
     pub(crate) stopped: &'a dyn Fn() -> bool,
 }
 
-/// Called with each finished turn.
-pub(crate) type TurnEnd<'a> = dyn FnMut(usize, SampledTurn) -> Result<Next, PolicyError> + 'a;
+/// How often a rollout that has nothing but tools to wait for looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Image features of segments: `[tokens, hidden]` for each image.
 pub(crate) type Features<'a> = dyn FnMut(&[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>, PolicyError> + 'a;
@@ -87,6 +92,11 @@ impl Stream {
         }));
     }
 
+    /// Where it is: tokens sampled, and its index. Of two failures, the one with the lower place comes first.
+    fn place(&self) -> (u64, usize) {
+        (self.sampled, self.index)
+    }
+
     /// Takes in a drawn token.
     fn push(&mut self, id: u32, logprob: f32) {
         self.turn.ids.push(id);
@@ -133,11 +143,10 @@ fn spans(segment: &Segment) -> Vec<GridSpan> {
 }
 
 /// Runs all rollouts to their end.
-pub(crate) fn run(
-    request: &Request<'_>,
-    features: &mut Features<'_>,
-    on_turn: &mut TurnEnd<'_>,
-) -> Result<(), PolicyError> {
+///
+/// Of several failures, the one told is that of the earliest token, and of the first rollout among those of one token: which one
+/// it is does not depend on how long tools take.
+pub(crate) fn run(request: &Request<'_>, features: &mut Features<'_>, on_turn: &OnTurn<'_>) -> Result<(), PolicyError> {
     let (mut prompts, of) = prefill(request, features)?;
     let layers = request.model.config.layers;
     let mut streams: Vec<Stream> =
@@ -151,25 +160,135 @@ pub(crate) fn run(
     streams.retain(|stream| stream.stop(request).is_none());
     let first: Vec<Vec<f32>> = streams.iter().map(|stream| prompts[stream.prompt].logits.clone()).collect();
     prompts.iter_mut().for_each(|prompt| prompt.logits = Vec::new());
-    let mut logits = first.concat();
-    while !streams.is_empty() {
-        if (request.stopped)() {
-            return Err(PolicyError::Stopped);
+    thread::scope(|scope| {
+        let calls = Calls::new(scope, on_turn);
+        let streams =
+            Streams { live: streams, parked: BTreeMap::new(), calls, failure: None, last_step: Duration::ZERO };
+        streams.run(request, &prompts, first.concat(), features)
+    })
+}
+
+/// Why a rollout failed, and where: tokens sampled by then, and its index.
+struct Failure {
+    at: (u64, usize),
+    why: Fault,
+}
+
+enum Fault {
+    Error(PolicyError),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// The streams that are not over.
+struct Streams<'scope, 'env> {
+    /// Those that are decoded, by index.
+    live: Vec<Stream>,
+    /// Those whose turn is being answered, by index.
+    parked: BTreeMap<usize, Stream>,
+    calls: Calls<'scope, 'env>,
+    failure: Option<Failure>,
+    /// What the last step took.
+    last_step: Duration,
+}
+
+impl Streams<'_, '_> {
+    fn run(
+        mut self,
+        request: &Request<'_>,
+        prompts: &[Prompt],
+        mut logits: Vec<f32>,
+        features: &mut Features<'_>,
+    ) -> Result<(), PolicyError> {
+        while !(self.live.is_empty() && self.parked.is_empty()) {
+            if (request.stopped)() {
+                return Err(PolicyError::Stopped);
+            }
+            draw_all(request, &mut self.live, &mut logits);
+            let handed = self.hand_out(request)?;
+            self.take_in(request, handed)?;
+            attach_images(&mut self.live, features)?;
+            let since = Instant::now();
+            logits = step(request, prompts, &mut self.live);
+            self.last_step = since.elapsed();
         }
-        let vocabulary = request.model.config.vocab_size;
-        let next = |(stream, row): (&mut Stream, &mut [f32])| {
-            let key = request.prompts[stream.index].key;
-            let drawn = draw(row, request.never_sampled, request.sampling, key, stream.sampled);
-            stream.push(drawn.id, drawn.logprob);
-        };
-        {
-            timed!("draw");
-            streams.par_iter_mut().zip(logits.par_chunks_mut(vocabulary)).for_each(next);
+        match self.failure {
+            None => Ok(()),
+            Some(Failure { why: Fault::Error(error), .. }) => Err(error),
+            Some(Failure { why: Fault::Panic(payload), .. }) => std::panic::resume_unwind(payload),
         }
-        streams = end_turns(request, streams, features, on_turn)?;
-        logits = step(request, &prompts, &mut streams);
     }
-    Ok(())
+
+    /// Parks the streams whose turn is over and has them answered; how many.
+    fn hand_out(&mut self, request: &Request<'_>) -> Result<usize, PolicyError> {
+        timed!("turns");
+        self.forget_later();
+        let before = self.live.len();
+        for mut stream in std::mem::take(&mut self.live) {
+            match stream.stop(request) {
+                None => self.live.push(stream),
+                Some(stop) => {
+                    let turn = std::mem::replace(&mut stream.turn, empty_turn());
+                    self.calls.hand_out(stream.index, SampledTurn { stop, ..turn })?;
+                    self.parked.insert(stream.index, stream);
+                }
+            }
+        }
+        Ok(before - self.live.len())
+    }
+
+    /// Takes in the answers that are there. Waits for others where nothing can be decoded without them; else, after `handed`
+    /// turns were handed out, for as much of a step's time as they are of the batch, which is what leaving them out would
+    /// cost.
+    fn take_in(&mut self, request: &Request<'_>, handed: usize) -> Result<(), PolicyError> {
+        timed!("tools");
+        let share = handed as f64 / (handed + self.live.len()).max(1) as f64;
+        let until = Instant::now() + self.last_step.mul_f64(share);
+        while !self.parked.is_empty() {
+            let idle = self.live.is_empty();
+            match self.calls.next(if idle { Instant::now() + LOOK } else { until }) {
+                Some(answer) => self.answered(answer),
+                None if !idle => break,
+                None if (request.stopped)() => return Err(PolicyError::Stopped),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, (index, said): Answer) {
+        let Some(mut stream) = self.parked.remove(&index) else { return };
+        let why = match said {
+            Ok(Ok(Next::End)) => return,
+            Ok(Ok(Next::Observe(segment))) => {
+                stream.observe(segment);
+                let place = self.live.partition_point(|other| other.index < index);
+                return self.live.insert(place, stream);
+            }
+            Ok(Err(error)) => Fault::Error(error),
+            Err(payload) => Fault::Panic(payload),
+        };
+        self.failure = Some(Failure { at: stream.place(), why });
+        self.forget_later();
+    }
+
+    /// Keeps the streams that may still fail before the failure there is, if there is one.
+    fn forget_later(&mut self) {
+        if let Some(Failure { at, .. }) = self.failure {
+            self.live.retain(|stream| stream.place() < at);
+            self.parked.retain(|_, stream| stream.place() < at);
+        }
+    }
+}
+
+/// Draws the next token of each stream from its row of logits.
+fn draw_all(request: &Request<'_>, streams: &mut [Stream], logits: &mut [f32]) {
+    timed!("draw");
+    let next = |(stream, row): (&mut Stream, &mut [f32])| {
+        let key = request.prompts[stream.index].key;
+        let drawn = draw(row, request.never_sampled, request.sampling, key, stream.sampled);
+        stream.push(drawn.id, drawn.logprob);
+    };
+    streams.par_iter_mut().zip(logits.par_chunks_mut(request.model.config.vocab_size)).for_each(next);
 }
 
 /// Computes each distinct prompt once; returns them and which one each rollout has.
@@ -238,33 +357,18 @@ fn feature_rows<'a>(segment: &Segment, images: &'a [Arc<Vec<f32>>], d: usize) ->
     rows.flat_map(|(image, features)| image.range().zip(features.chunks(d))).collect()
 }
 
-/// Hands finished turns to the environment; keeps the streams that go on.
-fn end_turns(
-    request: &Request<'_>,
-    streams: Vec<Stream>,
-    features: &mut Features<'_>,
-    on_turn: &mut TurnEnd<'_>,
-) -> Result<Vec<Stream>, PolicyError> {
-    timed!("turns");
-    let mut live = Vec::with_capacity(streams.len());
-    for mut stream in streams {
-        if let Some(stop) = stream.stop(request) {
-            let turn = std::mem::replace(&mut stream.turn, empty_turn());
-            match on_turn(stream.index, SampledTurn { stop, ..turn })? {
-                Next::End => continue,
-                Next::Observe(segment) => stream.observe(segment),
-            }
-        }
-        live.push(stream);
-    }
+/// Gives the streams that took in images the features of these.
+fn attach_images(live: &mut [Stream], features: &mut Features<'_>) -> Result<(), PolicyError> {
     let with_images: Vec<usize> = (0..live.len()).filter(|&i| !live[i].pending.images.is_empty()).collect();
-    if !with_images.is_empty() {
-        let segments: Vec<&Segment> = with_images.iter().map(|&i| &live[i].pending).collect();
-        for (i, images) in with_images.iter().copied().zip(features(&segments)?) {
-            live[i].features = images;
-        }
+    if with_images.is_empty() {
+        return Ok(());
     }
-    Ok(live)
+    timed!("observations");
+    let segments: Vec<&Segment> = with_images.iter().map(|&i| &live[i].pending).collect();
+    for (i, images) in with_images.iter().copied().zip(features(&segments)?) {
+        live[i].features = images;
+    }
+    Ok(())
 }
 
 /// Runs the pending tokens of all live streams; returns the logits of each.

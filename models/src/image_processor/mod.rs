@@ -66,6 +66,11 @@ impl ImageProcessor {
         self.patch_size * self.merge_size
     }
 
+    /// Numbers in a patch, 1176 as published.
+    pub fn patch_len(&self) -> usize {
+        3 * (self.temporal_patch_size * self.patch_size * self.patch_size) as usize
+    }
+
     /// Size `(width, height)` in pixels at which the model is shown an image of `width × height` pixels.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Normalises bytes and cuts an image in patches, in the order the vision tower wants.
 
+use std::mem::MaybeUninit;
+
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -30,7 +32,7 @@ pub(super) fn patchify(processor: &ImageProcessor, image: &RgbImage) -> Patches 
     let (width, pixels) = (image.width() as usize, image.as_raw().as_slice());
     let grid = Grid { t: 1, h: image.height() as usize / p, w: width / p };
     let plane = p * p;
-    let fill = |block: usize, patches: &mut [f32]| {
+    let fill = |block: usize, patches: &mut [MaybeUninit<f32>]| {
         let (block_row, block_column) = (block / (grid.w / m), block % (grid.w / m));
         for (inner, patch) in patches.chunks_exact_mut(3 * frames * plane).enumerate() {
             let top = (block_row * m + inner / m) * p;
@@ -40,7 +42,7 @@ pub(super) fn patchify(processor: &ImageProcessor, image: &RgbImage) -> Patches 
                 for (y, row) in first.chunks_exact_mut(p).enumerate() {
                     let pixels = &pixels[((top + y) * width + left) * 3..][..p * 3];
                     for (value, pixel) in row.iter_mut().zip(pixels.chunks_exact(3)) {
-                        *value = table[pixel[channel] as usize];
+                        value.write(table[pixel[channel] as usize]);
                     }
                 }
                 others.chunks_exact_mut(plane).for_each(|frame| frame.copy_from_slice(first));
@@ -48,11 +50,16 @@ pub(super) fn patchify(processor: &ImageProcessor, image: &RgbImage) -> Patches 
         }
     };
     let block = m * m * 3 * frames * plane;
-    let mut values = vec![0.0; grid.patches() * 3 * frames * plane];
-    if values.len() < SERIAL {
-        values.chunks_exact_mut(block).enumerate().for_each(|(i, patches)| fill(i, patches));
+    let len = grid.patches() * 3 * frames * plane;
+    let mut values = Vec::with_capacity(len);
+    let room = &mut values.spare_capacity_mut()[..len];
+    if len < SERIAL {
+        room.chunks_exact_mut(block).enumerate().for_each(|(i, patches)| fill(i, patches));
     } else {
-        values.par_chunks_exact_mut(block).enumerate().for_each(|(i, patches)| fill(i, patches));
+        room.par_chunks_exact_mut(block).enumerate().for_each(|(i, patches)| fill(i, patches));
     }
+    // SAFETY: the sides are multiples of the factor, so blocks are whole, and `fill` writes every value of a block: all rows of
+    // the first frame, and copies of it.
+    unsafe { values.set_len(len) };
     Patches { grid, values }
 }

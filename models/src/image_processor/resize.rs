@@ -2,14 +2,14 @@
 //!
 //! Two passes, horizontal first, rounded to bytes in between; weights are fixed-point numbers of 22 bits. Pillow 13 may
 //! go vertical first, and SIMD libraries (`fast_image_resize`, Pillow-SIMD) use 16-bit weights: both differ by a few levels.
-//! Both passes run through one loop over 48 neighbouring bytes, which compilers vectorise: the horizontal pass
-//! transposes blocks of 16 rows first. Blocks of a large image go to several threads.
+//! Both passes run through one loop over 96 neighbouring bytes, which compilers vectorise: the horizontal pass
+//! transposes blocks of 32 rows first. Blocks of a large image go to several threads.
 
 use image::RgbImage;
 use rayon::prelude::*;
 
-/// Bytes that go through the inner loop together: 16 pixels of 3 channels.
-const LANES: usize = 48;
+/// Bytes that go through the inner loop together: 32 pixels of 3 channels.
+const LANES: usize = 96;
 /// Rows in a transposed block.
 const BLOCK: usize = LANES / 3;
 /// Bits behind the point of a weight: 32, less 8 of a byte, less 2 of headroom.

@@ -75,16 +75,20 @@ impl<'a> Mat<'a> {
         self.rows
     }
 
+    /// How many columns there are.
+    pub fn col_count(self) -> usize {
+        self.cols
+    }
+
     /// Row `i`, where rows lie together in memory.
     pub(crate) fn row(&self, i: usize) -> &'a [f32] {
         assert!(i < self.rows && self.col_stride == 1, "no such row");
         &self.data[i * self.row_stride..][..self.cols]
     }
 
-    /// The elements from the first on, and how far rows are apart, where rows lie together in memory.
-    pub(crate) fn lying_rows(&self) -> (&'a [f32], usize) {
-        assert!(self.col_stride == 1, "columns lie together");
-        (self.data, self.row_stride)
+    /// The elements from the first on, and how far rows and columns are apart.
+    pub(crate) fn lying(&self) -> (&'a [f32], usize, usize) {
+        (self.data, self.row_stride, self.col_stride)
     }
 
     fn cols(self, start: usize, count: usize) -> Self {
@@ -132,6 +136,16 @@ impl<'a> MatMut<'a> {
     /// How many columns there are.
     pub(crate) fn col_count(&self) -> usize {
         self.cols
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn rows(&mut self, range: std::ops::Range<usize>) -> MatMut<'_> {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows outside the matrix");
+        let data = self.data.wrapping_add(range.start * self.row_stride);
+        MatMut { data, rows: range.len(), cols: self.cols, row_stride: self.row_stride, slice: PhantomData }
     }
 
     /// Row `i`.

@@ -11,6 +11,7 @@
 //! | [`mod@lora`] | `y + s x aᵀ bᵀ` |
 //! | [`mod@rms_norm`] | `x / sqrt(mean(x²) + eps) * w` |
 //! | [`mod@add`] | `x + y` |
+//! | [`mod@add_rms_norm`] | `x + y`, and its `rms_norm` |
 //! | [`mod@rotary`] | rotation of the halves of each head |
 //! | [`mod@swiglu`] | `silu(gate) * up` |
 //! | [`mod@gated_mlp`] | `down(silu(gate(x)) * up(x))` |
@@ -32,6 +33,7 @@
 //! gradients of leaves are there to read.
 
 pub mod add;
+pub mod add_rms_norm;
 pub mod attention;
 pub mod columns;
 pub mod embed;
@@ -68,6 +70,8 @@ use token_logprob::Choice;
 
 /// A matrix of run-time sizes on device `D`, with tape `T`.
 pub type Matrix<D, T = NoneTape> = Tensor<(usize, usize), f32, D, T>;
+/// A sum, and its normalisation with the tape: see [`Kernels::add_rms_norm`].
+pub type SumAndNorm<D, T> = (Matrix<D>, Matrix<D, T>);
 
 /// A vector of run-time size on device `D`, with tape `T`.
 pub type Vector<D, T = NoneTape> = Tensor<(usize,), f32, D, T>;
@@ -145,6 +149,17 @@ pub trait Kernels: Device<f32> {
         y: Matrix<Self, R>,
     ) -> Result<Matrix<Self, T>, Self::Err> {
         add::reference::add(x, y)
+    }
+
+    /// `z = x + y`, and `n` as [`Self::rms_norm`] makes it of `z`. The tape goes on with `n`; what joins `z` again brings its
+    /// gradient along, as with [`Self::add`].
+    fn add_rms_norm<'a, T: Tape<f32, Self> + Merge<R>, R: Default>(
+        x: Matrix<Self, T>,
+        y: Matrix<Self, R>,
+        w: impl Into<Param<'a, Vector<Self>>>,
+        eps: f32,
+    ) -> Result<SumAndNorm<Self, T>, Self::Err> {
+        add_rms_norm::reference::add_rms_norm(x, y, w.into().values, eps)
     }
 
     /// Rotates each head of `x[t, heads * hd]`: of its halves `x1`, `x2` come
@@ -310,6 +325,15 @@ impl Kernels for Cpu {
         y: Matrix<Self, R>,
     ) -> Result<Matrix<Self, T>, CpuError> {
         add::on_cpu(x, y)
+    }
+
+    fn add_rms_norm<'a, T: Tape<f32, Self> + Merge<R>, R: Default>(
+        x: Matrix<Self, T>,
+        y: Matrix<Self, R>,
+        w: impl Into<Param<'a, Vector<Self>>>,
+        eps: f32,
+    ) -> Result<SumAndNorm<Self, T>, CpuError> {
+        add_rms_norm::on_cpu(x, y, w.into(), eps)
     }
 
     fn rotary<T: Tape<f32, Self>>(

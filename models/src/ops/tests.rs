@@ -94,6 +94,25 @@ fn rms_norm_equals_its_composite() {
 }
 
 #[test]
+fn add_rms_norm_equals_its_composite() {
+    for (t, d) in [(1, 1), (3, 31), (64, 128), (700, 96)] {
+        let mut s = Source::new(t as u64);
+        let (leaves, w) = ([s.matrix(t, d), s.matrix(t, d)], s.vector(d));
+        // Both results in one, so that the gradients of both come back.
+        let fused = run(&leaves, Some(&w), |l| {
+            let (z, n) = Cpu::add_rms_norm(again(&l[0]), again(&l[1]), &w, 1e-6).unwrap();
+            Cpu::swiglu(n, z).unwrap()
+        });
+        let plain = run(&leaves, Some(&w), |l| {
+            let reference = super::add_rms_norm::reference::add_rms_norm;
+            let (z, n) = reference(again(&l[0]), again(&l[1]), &w, 1e-6).unwrap();
+            super::swiglu::reference::swiglu(n, z).unwrap()
+        });
+        assert_close("add_rms_norm", &fused, &plain);
+    }
+}
+
+#[test]
 fn elementwise_ops_equal_their_composites() {
     for (t, d) in [(1, 2), (5, 34), (400, 128)] {
         let mut s = Source::new(t as u64);
@@ -352,10 +371,9 @@ fn layer() -> Vec<Vec<f32>> {
     let k = Cpu::linear(x.with_empty_tape(), &wk, None).unwrap();
     let v = Cpu::linear(x.with_empty_tape(), &wv, None).unwrap();
     let q = Cpu::rotary(Cpu::linear(x, &wq, Some((&bias).into())).unwrap(), &cos, &cos, 4).unwrap();
-    let h = Cpu::add(Cpu::attention(q, k, v, &plan, heads).unwrap(), h).unwrap();
-    let (h, tape) = h.split_tape();
+    let (h, n) = Cpu::add_rms_norm(Cpu::attention(q, k, v, &plan, heads).unwrap(), h, &norm, 1e-6).unwrap();
     let maps = mlp.each_ref().map(|w| Map { weight: w.into(), bias: None });
-    let f = Cpu::gated_mlp(h.clone().put_tape(tape), maps).unwrap();
+    let f = Cpu::gated_mlp(n, maps).unwrap();
     let x = Cpu::gelu(Cpu::add(f, h).unwrap()).unwrap();
     let x = Cpu::gather_rows(x, &ids).unwrap();
     let out = Cpu::token_logprob(x, &table, &choice(t, 500)).unwrap();

@@ -201,9 +201,7 @@ impl<D: Kernels> Qwen<D> {
         let (x, tape) = x.split_tape();
         let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.input_norm), eps)?;
         let h = self.text_attention(h, layer, pass, trace)?;
-        let x = D::add(self.linear(h, layer.o)?, x)?;
-        let (x, tape) = x.split_tape();
-        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(layer.post_norm), eps)?;
+        let (x, h) = D::add_rms_norm(self.linear(h, layer.o)?, x, self.weights.vector(layer.post_norm), eps)?;
         let h = self.gated_mlp(h, [layer.gate, layer.up, layer.down])?;
         D::add(h, x)
     }

@@ -129,9 +129,7 @@ impl<D: Kernels> Qwen<D> {
         let (x, tape) = x.split_tape();
         let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(block.norm1), EPS)?;
         let h = self.vision_attention(h, block.qkv, plan, geometry)?;
-        let x = D::add(self.linear(h, block.proj)?, x)?;
-        let (x, tape) = x.split_tape();
-        let h = D::rms_norm(x.clone().put_tape(tape), self.weights.vector(block.norm2), EPS)?;
+        let (x, h) = D::add_rms_norm(self.linear(h, block.proj)?, x, self.weights.vector(block.norm2), EPS)?;
         let h = self.gated_mlp(h, [block.gate, block.up, block.down])?;
         D::add(h, x)
     }

@@ -97,6 +97,16 @@ fn templates_end_in_little_time_and_memory() {
 }
 
 #[test]
+fn a_panic_of_the_engine_is_an_error_of_the_template() {
+    for source in ["{% for m in messages[::-1] %}{{ m.role }}{% endfor %}", "{{ ''[::-1] }}"] {
+        let message = render(source, json!([])).unwrap_err();
+        assert!(message.contains("template engine gave up (") && message.lines().count() == 1, "{message}");
+    }
+    let reversed = render("{% for m in messages[::-1] %}{{ m }}{% endfor %}", json!(["a", "b"]));
+    assert_eq!(reversed.unwrap(), "ba", "the next one is rendered");
+}
+
+#[test]
 fn every_place_a_template_can_be() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();

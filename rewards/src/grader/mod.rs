@@ -1,17 +1,19 @@
 //! Graders: whether an answer is the gold one. Deterministic, and reads the trajectory's answer only.
 
 mod boxes;
+mod choice;
 mod number;
 mod set;
 mod text;
 
 use imagent_core::{BBox, BoxFrame, Original, Sample, Trajectory};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::check;
 use boxes::written;
 use number::{close, number};
-use text::{letter, normal};
+use text::normal;
 
 /// Why a sample cannot be graded, whatever is answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +43,7 @@ pub enum GradeError {
 /// use imagent_rewards::Grader;
 /// let choice: Grader = serde_json::from_str(r#"{"kind": "choice"}"#)?;
 /// assert_eq!(choice.equal("B", "(B)"), Some(true));
+/// assert_eq!(choice.equal("B", "b: a red car"), Some(true));
 /// assert_eq!(choice.equal("B", "b or C"), Some(false));
 /// assert_eq!(choice.equal("seven", "A"), None);
 /// # Ok::<(), serde_json::Error>(())
@@ -52,17 +55,32 @@ pub enum Grader {
     /// often as it applies, one full stop at the end or one pair of surrounding quotes (`"…"`, `'…'`, `` `…` ``, `“…”`,
     /// `‘…’`) taken off, and whitespace trimmed again. The default.
     Exact {},
-    /// Equal letters of a choice. After trimming whitespace, one capital letter from A to Z: alone (`B`), in
-    /// parentheses (`(B)`), with a full stop (`B.`), or with a full stop, whitespace and any text (`B. a red car`).
-    /// Nothing else is a letter: not `b`, `B)`, `B: a car`, `the answer is B`, `B or C`.
+    /// The same option of a choice: its letter, or its text where the sample's `meta` has a list of texts `options`.
+    ///
+    /// Whitespace, full stops at the end, quotes (those of `exact`) and `**` around an answer do not count. Then an answer
+    /// names an option, by the first of these that fits:
+    ///
+    /// 1. it begins with a letter, small or capital: `B`, `(B)`, `B.`, `B)`, `B:`; behind all but the first any text may
+    ///    follow after whitespace, `B: a red car`, if it names no other option;
+    /// 2. it is the text of one option, as `exact` compares texts;
+    /// 3. `answer is` or `answer:`, then a letter in parentheses or before punctuation or the end, stands somewhere in it, and
+    ///    it names no other option.
+    ///
+    /// A text names another option by being its text, by beginning with another letter as in 1, by `answer is` and another
+    /// letter, by another letter in parentheses, or by another capital letter as a word of its own (`A or B`); but for `A` and
+    /// `I` before a word in small letters. An answer that names two options is wrong, and so is one that names none: `a red
+    /// car` without options, `it is B`, `[B]`, a letter beyond the options.
+    ///
+    /// The gold answer is a letter as in 1, whatever follows it, or the text of one option. An answer with the same normal
+    /// form as the gold answer's is right.
     Choice {},
     /// Numbers that differ by at most `tolerance`, or by at most `relative` times the larger of the two: what Python's
     /// `math.isclose` takes for equal.
     ///
     /// After trimming whitespace: a sign (`+`, `-` or `−`) or none; digits, plainly or in groups of three by commas
     /// (`1,234,567`); a fraction (`.5`) or none, of which one without digits (`7.`) is none; an exponent (`e-3`) or
-    /// none; a percent sign, after whitespace or not, that divides by 100, or none. Nothing else is a number, units
-    /// included.
+    /// none; a percent sign, after whitespace or not, that divides by 100, or none. Nothing else is a number: no units, no
+    /// words, none that is too large for 64 bits.
     Number {
         /// Largest absolute difference, not negative; default 1e-6.
         #[serde(default = "tolerance", deserialize_with = "check::not_negative")]
@@ -75,7 +93,9 @@ pub enum Grader {
     ///
     /// After trimming whitespace, and a code fence or `<|box_start|>…<|box_end|>` around it, one box is
     /// `[x1, y1, x2, y2]`, an object `{"bbox_2d": [x1, y1, x2, y2]}` with any other fields, a list of one of these, or
-    /// `(x1, y1), (x2, y2)`, with `x1 < x2` and `y1 < y2`. Nothing else is a box: not two of them, none within a sentence.
+    /// `(x1, y1), (x2, y2)`, with `x1 < x2` and `y1 < y2`. Numbers are JSON's; in the last form plain digits, with a fraction or
+    /// not and `-`, `−` or no sign. A field `image` that is no count makes it no box. Nothing else is a box: not two of them,
+    /// none within a sentence.
     ///
     /// The gold box is the sample's answer where that is one (in `gold_frame`, on the image that its field `image` says,
     /// else image 1); otherwise the sample's gold regions, of which the nearest counts. The answer is read in `frame`, on the
@@ -97,8 +117,8 @@ pub enum Grader {
     /// Equal sets of answers, in any order.
     ///
     /// A JSON list of texts and numbers has its elements as items. Any other text loses one pair of brackets around it
-    /// (`{…}`, `[…]`, `(…)`); then its items end at semicolons and line breaks where it has one of these, else at commas and
-    /// at the word `and`. So commas group no digits here: write `1234`, or a JSON list. Each item is brought to the
+    /// (`{…}`, `[…]`, `(…)`) if there is none within; then its items end at semicolons and line breaks where it has one of these, else at commas and
+    /// at the word `and`, small or capital. So commas group no digits here: write `1234`, or a JSON list. Each item is brought to the
     /// normal form of `exact`; empty ones and repetitions go.
     Set {
         /// Gives the F1 of the two sets, `2·|both| / (|gold| + |answer|)`, in place of 0 or 1; default false.
@@ -119,6 +139,13 @@ fn original() -> BoxFrame {
     BoxFrame::Original
 }
 
+/// The texts of a sample's options, in the order of their letters; none where its `meta` has no list of texts `options`.
+fn options(sample: &Sample) -> Vec<&str> {
+    let options = sample.meta.get("options").and_then(Value::as_array);
+    let texts: Option<Vec<&str>> = options.into_iter().flatten().map(Value::as_str).collect();
+    texts.unwrap_or_default()
+}
+
 impl Default for Grader {
     fn default() -> Self {
         Self::Exact {}
@@ -127,17 +154,22 @@ impl Default for Grader {
 
 impl Grader {
     /// Whether `answer` is `gold`, wholly where the grader knows of parts; `None` where `gold` is empty or not of this
-    /// kind. Boxes are taken to be in one frame.
+    /// kind. Boxes are taken to be in one frame, and the options of a choice not to be known.
     pub fn equal(&self, gold: &str, answer: &str) -> Option<bool> {
-        self.share(gold, answer).map(|share| share >= 1.0)
+        self.share(gold, answer, &[]).map(|share| share >= 1.0)
     }
 
     /// How far `answer` is `gold`, from 0 to 1; 0 or 1 but for `partial`.
-    fn share(&self, gold: &str, answer: &str) -> Option<f64> {
+    fn share(&self, gold: &str, answer: &str, options: &[&str]) -> Option<f64> {
         let is = |equal: bool| f64::from(u8::from(equal));
         match *self {
             Self::Exact {} => Some(normal(gold)).filter(|gold| !gold.is_empty()).map(|gold| is(gold == normal(answer))),
-            Self::Choice {} => letter(gold).map(|gold| is(letter(answer) == Some(gold))),
+            Self::Choice {} => {
+                let right = |gold_letter| {
+                    normal(answer) == normal(gold) || choice::chosen(answer, options) == Some(gold_letter)
+                };
+                choice::gold(gold, options).map(|gold_letter| is(right(gold_letter)))
+            }
             Self::Number { tolerance, relative } => {
                 let equal = |gold| number(answer).is_some_and(|answer| close(gold, answer, tolerance, relative));
                 number(gold).map(|gold| is(equal(gold)))
@@ -168,7 +200,7 @@ impl Grader {
                 let share = if partial { iou } else { f64::from(u8::from(iou >= threshold)) };
                 (!gold.is_empty()).then_some(share)
             }
-            _ => self.share(&sample.answer, answer.unwrap_or_default()),
+            _ => self.share(&sample.answer, answer.unwrap_or_default(), &options(sample)),
         };
         match graded {
             Some(share) => Ok(if answer.is_some() { share } else { 0.0 }),

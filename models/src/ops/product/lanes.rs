@@ -3,12 +3,13 @@
 use half::{bf16, f16};
 
 /// How many numbers a [`Lanes::V`] holds.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Sixteen f32 at a time.
 ///
 /// # Safety
-/// Every function may be called only where the instruction set is there, and pointers must be good for [`LANES`] elements.
+/// Every function may be called only where the instruction set is there, and pointers must be good for [`LANES`] elements, or
+/// for `count` where a function takes one; that is at most [`LANES`].
 pub(super) trait Lanes {
     /// Sixteen f32.
     type V: Copy;
@@ -26,6 +27,26 @@ pub(super) trait Lanes {
     unsafe fn bf16(from: *const bf16) -> Self::V;
     /// From memory, widened.
     unsafe fn f16(from: *const f16) -> Self::V;
+    /// `count` of the sixteen from memory that is good for as many, the others zero.
+    #[inline(always)]
+    unsafe fn first(from: *const f32, count: usize) -> Self::V {
+        let mut whole = [0.0; LANES];
+        // SAFETY: the caller's promise, which has `count <= LANES`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, whole.as_mut_ptr(), count);
+            Self::f32(whole.as_ptr())
+        }
+    }
+    /// The first `count` to memory that is good for as many.
+    #[inline(always)]
+    unsafe fn store_first(v: Self::V, to: *mut f32, count: usize) {
+        let mut whole = [0.0; LANES];
+        // SAFETY: as above.
+        unsafe {
+            Self::store(v, whole.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(whole.as_ptr(), to, count);
+        }
+    }
     /// `a b + c`.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The sum of each, lanes `i` and `i + 8` first, then `i + 4`, `i + 2`, `i + 1`.
@@ -177,6 +198,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn first(from: *const f32, count: usize) -> __m512 {
+            // SAFETY: as above; what the mask leaves out is not read.
+            unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(v: __m512, to: *mut f32, count: usize) {
+            // SAFETY: as above; what the mask leaves out is not written.
+            unsafe { _mm512_mask_storeu_ps(to, mask(count), v) }
+        }
+
+        #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {
             // SAFETY: as above.
             unsafe { _mm512_add_ps(a, b) }
@@ -226,6 +259,12 @@ mod x86 {
             }
             out
         }
+    }
+
+    /// The first `count` of sixteen lanes.
+    #[inline(always)]
+    fn mask(count: usize) -> __mmask16 {
+        ((1u32 << count) - 1) as __mmask16
     }
 
     /// The sums of four.

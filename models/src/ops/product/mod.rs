@@ -12,10 +12,11 @@
 //! A weight that meets many rows again and again is worth packing: [`Packed`] is a copy of it in f32 that goes at the speed of
 //! arithmetic.
 //!
-//! `lanes` has the instruction sets, `sets` chooses one at run time, `tiles` and `packed` have the loops.
+//! `lanes` has the instruction sets, `sets` chooses one at run time, `tiles` and `panels` have the loops.
 
 mod lanes;
 mod packed;
+pub(crate) mod panels;
 mod sets;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::gemm::{Mat, MatMut, SharedMut};
+use super::gemm::SharedMut;
 use super::tape::{buffer, require, view, view1};
 use super::{Matrix, Vector};
 pub use packed::Packed;
@@ -164,15 +165,6 @@ impl Task<'_> {
             Elements::F16(w) => tiles::product(&mut y, x, &w[range], bias, k),
         }
     }
-}
-
-/// `y[i, j] = Σ_l x[i, l] keys[j, l]` on the calling thread; rows of `y` begin `stride` apart.
-pub(crate) fn scores(y: &mut [f32], stride: usize, x: &[f32], keys: Mat<'_>, k: usize) {
-    if x.is_empty() || keys.row_count() == 0 {
-        return;
-    }
-    let mut y = MatMut::strided(y, x.len() / k, keys.row_count(), stride);
-    tiles::strided(&mut y, x, keys.lying_rows(), k);
 }
 
 /// The product on `Cpu` tensors; there is no way back through it.

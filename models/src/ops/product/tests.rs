@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::lanes::Element;
 use super::*;
+use crate::ops::gemm::MatMut;
 
 /// Numbers in [-1, 1) that are exact in bf16 and f16.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -118,8 +119,8 @@ fn check_sets<E: Element>(w: &[E], (m, n, k): (usize, usize, usize)) {
     let x = fine(m * k, 11);
     let (mut best, mut other, mut plain) = (vec![0.0; m * n], vec![0.0; m * n], vec![0.0; m * n]);
     tiles::product(&mut MatMut::new(&mut best, m, n), &x, w, None, k);
-    sets::portable(tiles::Job::new(&mut MatMut::new(&mut plain, m, n), &x, (w, k), None, k));
-    if sets::with_avx2(tiles::Job::new(&mut MatMut::new(&mut other, m, n), &x, (w, k), None, k)) {
+    sets::portable(tiles::Job::new(&mut MatMut::new(&mut plain, m, n), &x, w, None, k));
+    if sets::with_avx2(tiles::Job::new(&mut MatMut::new(&mut other, m, n), &x, w, None, k)) {
         assert_eq!(bits(&best), bits(&other));
     }
     assert!(best.iter().zip(&plain).all(|(a, b)| (a - b).abs() <= 2e-4), "{m} {n} {k}");

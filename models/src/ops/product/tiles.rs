@@ -7,12 +7,7 @@ use crate::ops::gemm::MatMut;
 
 /// `y[i, j] = b[j] + Σ x[i, k] w[j, k]` by the widest instruction set found at run time; rows of `x` and `w` lie together.
 pub(super) fn product<E: Element>(y: &mut MatMut<'_>, x: &[f32], w: &[E], bias: Option<&[f32]>, k: usize) {
-    widest(Job::new(y, x, (w, k), bias, k));
-}
-
-/// The same without a bias, where rows of `w` begin `stride` apart.
-pub(super) fn strided<E: Element>(y: &mut MatMut<'_>, x: &[f32], w: (&[E], usize), k: usize) {
-    widest(Job::new(y, x, w, None, k));
+    widest(Job::new(y, x, w, bias, k));
 }
 
 /// A product to compute; the sizes are rows of `x`, rows of `w`, and `k`.
@@ -20,8 +15,6 @@ pub(super) struct Job<'a, 'y, E> {
     y: &'a mut MatMut<'y>,
     x: &'a [f32],
     w: &'a [E],
-    /// From one row of `w` to the next.
-    stride: usize,
     bias: Option<&'a [f32]>,
     sizes: (usize, usize, usize),
 }
@@ -34,17 +27,10 @@ struct Span {
 }
 
 impl<'a, 'y, E: Element> Job<'a, 'y, E> {
-    pub(super) fn new(
-        y: &'a mut MatMut<'y>,
-        x: &'a [f32],
-        (w, stride): (&'a [E], usize),
-        bias: Option<&'a [f32]>,
-        k: usize,
-    ) -> Self {
+    pub(super) fn new(y: &'a mut MatMut<'y>, x: &'a [f32], w: &'a [E], bias: Option<&'a [f32]>, k: usize) -> Self {
         let (m, n) = (y.row_count(), y.col_count());
-        let reach = if n == 0 { 0 } else { (n - 1) * stride + k };
-        assert!(x.len() == m * k && w.len() >= reach && bias.is_none_or(|b| b.len() == n), "shapes do not fit");
-        Self { y, x, w, stride, bias, sizes: (m, n, k) }
+        assert!(x.len() == m * k && w.len() == n * k && bias.is_none_or(|b| b.len() == n), "shapes do not fit");
+        Self { y, x, w, bias, sizes: (m, n, k) }
     }
 
     /// # Safety
@@ -95,7 +81,7 @@ impl<'a, 'y, E: Element> Job<'a, 'y, E> {
             *x = x.wrapping_add((i + r) * k + span.start);
         }
         for (c, w) in w.iter_mut().enumerate() {
-            *w = w.wrapping_add((j + c).min(n - 1) * self.stride + span.start);
+            *w = w.wrapping_add((j + c).min(n - 1) * k + span.start);
         }
         // SAFETY: each pointer is at `span.start` of a row, and the rest of the row has `span.len` elements at least.
         let sums = unsafe { sums::<L, E, R, C>(x, w, span.len) };

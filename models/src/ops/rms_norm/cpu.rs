@@ -7,9 +7,13 @@ use crate::ops::simd::{Kernel, dispatch, fma, sum_zip};
 pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
     let d = w.len();
     for_rows(y, d, |start, y| {
-        let x = &x[start * d..start * d + y.len()];
-        dispatch(Forward { y, x, w, eps });
+        rows(y, &x[start * d..start * d + y.len()], w, eps);
     });
+}
+
+/// [`forward`] on the calling thread.
+pub(crate) fn rows(y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
+    dispatch(Forward { y, x, w, eps });
 }
 
 struct Forward<'a> {
