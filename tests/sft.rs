@@ -61,7 +61,7 @@ fn the_shipped_courses_are_read() {
 fn a_model_is_taught_to_think_first() {
     let dir = TempDir::new().unwrap();
     let config = course(dir.path(), "{ lessons = 2, taught = { zoom = 0.0 } }");
-    let tasks = "stages.0.tasks={ where = 0.0, corner = 0.0, calls = 0.0, which = 0.0, sheet = 0.0 }";
+    let tasks = "stages.0.tasks={ read = 1.0, zoom = 1.0, guess = 1.0, stray = 1.0, look_back = 1.0 }";
     let run = |out: &str, think: &str| {
         let out = dir.path().join(out);
         let done = sft(&config, &["--set", tasks, "--set", think, "--out", out.to_str().unwrap()]);
