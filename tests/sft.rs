@@ -55,6 +55,7 @@ fn the_shipped_courses_are_read() {
     let read = |path: &str| Course::read(Path::new(path), &[]).unwrap();
     assert!(read("configs/nano-base.toml").stages.iter().all(|stage| !stage.think));
     assert!(read("configs/experiments/think-base.toml").stages.iter().all(|stage| stage.think));
+    assert!(read("configs/experiments/look-back-base.toml").stages.iter().all(|stage| !stage.think));
 }
 
 #[test]
