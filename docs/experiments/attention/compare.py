@@ -1,11 +1,10 @@
 """Puts the attention.json files of several models into one table.
 
-    python3 compare.py runs/attention base-both both-{1,2,3,4,5} ... > table.md
+    python3 compare.py runs/attention base-both both-{1,2,3,4,5} ...
 
 Names that differ in a trailing -NUMBER are seeds of one row. A row has the share of attention on the prompt's images, on images that
 tools returned, and on both, in the first and in the last turn: mean over layers, tokens of the turn and samples. Intervals are 95 % by
-Student's t over seeds; of a single file, over samples. Only samples with a second turn count for the last turn's columns where
-`--second` is given.
+Student's t over seeds; of a single file, over samples. With `--called` only samples with a second turn count.
 """
 
 import json
@@ -42,16 +41,15 @@ COLUMNS = [
 ]
 
 
-def figures(path, second):
+def figures(path, called_only):
     """For each column its values by sample, of the first and of the last turn."""
     samples = [s for s in json.loads(path.read_text())["samples"] if s["tokens"]]
     last = {s["sample"]: max(token["turn"] for token in s["tokens"]) for s in samples}
-    called = [s for s in samples if last[s["sample"]] > 1]
+    chosen = [s for s in samples if last[s["sample"]] > 1 or not called_only]
     out = {"called": [float(last[s["sample"]] > 1) for s in samples]}
     for name, kinds in COLUMNS:
         if name != "returned images":
-            out[f"{name}, first turn"] = [shares(s, 1, kinds) for s in samples]
-        chosen = called if second else samples
+            out[f"{name}, first turn"] = [shares(s, 1, kinds) for s in chosen]
         out[f"{name}, last turn"] = [shares(s, last[s["sample"]], kinds) for s in chosen]
     return out
 
@@ -66,11 +64,11 @@ def text(values_by_file):
 
 
 def main():
-    arguments = [a for a in sys.argv[1:] if a != "--second"]
-    second = "--second" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--called"]
+    called_only = "--called" in sys.argv
     root, rows = Path(arguments[0]), {}
     for name in arguments[1:]:
-        rows.setdefault(re.sub(r"-\d+$", "", name), []).append(figures(root / name / "attention.json", second))
+        rows.setdefault(re.sub(r"-\d+$", "", name), []).append(figures(root / name / "attention.json", called_only))
     header = list(next(iter(rows.values()))[0])
     print("| model and tools | " + " | ".join(header) + " |")
     print("|---" * (len(header) + 1) + "|")
