@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Write every episode, one line of JSON each
     #[arg(long, value_name = "FILE.jsonl")]
     transcripts: Option<PathBuf>,
+    /// Keep settings, trajectories and figures in this folder: config.toml, rollouts.jsonl, eval.json
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -49,7 +52,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(endpoint) => (endpoint.model.clone(), Some(endpoint.url.clone())),
         None => (config.model.path.clone(), None),
     };
+    let resolved = config.to_toml();
     let evaluation = evaluate(config, args.source.weights.dtype())?;
+    if let Some(dir) = &args.save {
+        imagent::ablate::save_evaluation(dir, &resolved, &evaluation)?;
+    }
     if let Some(path) = &args.transcripts {
         let members = evaluation.groups.iter().flat_map(|group| &group.members);
         write_rollouts(path, &members.map(TrajectoryRecord::from).collect::<Vec<_>>())?;
