@@ -86,9 +86,11 @@ impl AblationConfig {
         Ok(config)
     }
 
-    /// What `imagent train` is given for a run, after the base: the sets of all arms, the arm's changes, the seed.
+    /// What `imagent train` is given for a run, after the base: the sets of all arms, the arm's changes, the seed. `{seed}` within
+    /// a change stands for the seed.
     pub fn sets(&self, arm: &ArmConfig, seed: u64, sets: &[String]) -> Vec<String> {
-        sets.iter().chain(&arm.changes).cloned().chain([format!("seed={seed}")]).collect()
+        let changes = sets.iter().chain(&arm.changes).map(|change| change.replace("{seed}", &seed.to_string()));
+        changes.chain([format!("seed={seed}")]).collect()
     }
 
     /// The config of a run.
@@ -218,6 +220,15 @@ mod tests {
         ];
         assert_eq!(changes(&table), expected);
         changes(&table).iter().for_each(|text| drop(crate::config::Override::parse(text).unwrap()));
+    }
+
+    #[test]
+    fn changes_can_name_the_seed() {
+        let arm = ArmConfig { name: "a".into(), changes: vec!["model.path=\"sft/seed-{seed}/model\"".into()] };
+        let (base, arms, metrics) = (PathBuf::new(), vec![arm.clone()], Vec::new());
+        let config = AblationConfig { name: "x".into(), base, arms, seeds: vec![3], metrics, baseline: "a".into() };
+        let sets = config.sets(&arm, 3, &["name=\"n-{seed}\"".to_owned()]);
+        assert_eq!(sets, ["name=\"n-3\"", "model.path=\"sft/seed-3/model\"", "seed=3"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ struct Cli {
 enum Command {
     /// Train by reinforcement learning; evaluate before and after
     Train(train::Args),
-    /// Make a base model by supervised fine-tuning
+    /// Train on conversations, or make a base model from nothing, by supervised fine-tuning
     Sft(sft::Args),
     /// Run the arms of an experiment over seeds and compare them
     Ablate(ablate::Args),

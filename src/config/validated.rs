@@ -236,7 +236,7 @@ impl Config {
     }
 }
 
-fn check_name(name: &str) -> Result<(), (String, String)> {
+pub(crate) fn check_name(name: &str) -> Result<(), (String, String)> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         let problem = format!("must be of letters, digits, `-`, `_` and `.`, and not start with `.`, got {name:?}");
@@ -245,7 +245,7 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
     Ok(())
 }
 
-fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
+pub(crate) fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
     if let Some(mib) = dataset.map(|dataset| dataset.cache_mib).filter(|mib| *mib > MOST_CACHE_MIB) {
         return Err((format!("{key}.cache_mib"), format!("must be at most {MOST_CACHE_MIB}, got {mib}")));
     }
