@@ -55,7 +55,7 @@ pub mod prelude {
         EncodeError, Encoder, Key, Message, Next, OnTurn, PolicyError, PolicyPrompt, SampledTurn, ScoreRow, Segment,
         SegmentImage, StopReason, TokenScores, UpdateReport, Weights,
     };
-    pub use imagent_data::{Folder, SynthConfig, WorldConfig, WorldSource};
+    pub use imagent_data::{Folder, Mixture, Reader, Share, SynthConfig, WorldConfig, WorldSource};
     pub use imagent_models::adamw::AdamWConfig;
     pub use imagent_models::policy::QwenPolicy;
     pub use imagent_rewards::{

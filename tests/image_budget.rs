@@ -59,7 +59,7 @@ fn run(data: &Folder) -> (usize, Vec<Vec<u32>>) {
 fn a_run_holds_its_budget_and_the_images_of_a_step() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("set");
-    write_folder(&path, &(0..SAMPLES).map(sample).collect::<Vec<_>>()).unwrap();
+    write_folder(&path, (0..SAMPLES).map(sample).collect::<Vec<_>>()).unwrap();
     let mut rows = Vec::new();
     for images in [0, 2, 5] {
         let budget = images * IMAGE;

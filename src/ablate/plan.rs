@@ -136,7 +136,9 @@ impl Plan {
         let mut models: Vec<String> = Vec::new();
         for run in &self.runs {
             let config = Config::parse(&run.config, None, &[])?;
-            for DatasetConfig { path, synth, .. } in [Some(config.data.train), config.data.eval].into_iter().flatten() {
+            let datasets = [Some(config.data.train), config.data.eval];
+            let parts = datasets.into_iter().flatten().flat_map(|dataset| dataset.parts());
+            for DatasetConfig { path, synth, .. } in parts {
                 let Some(synth) = synth.filter(|synth| !made.iter().any(|(p, s)| *p == path && s == synth)) else {
                     continue;
                 };

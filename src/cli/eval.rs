@@ -36,7 +36,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
-    let (model, data) = (config.model.path.clone(), held_out.path.clone());
+    let data: Vec<String> = held_out.parts().into_iter().map(|part| part.path).collect();
+    let (model, data) = (config.model.path.clone(), data.join(", "));
     let evaluation = evaluate(config, args.source.weights.dtype())?;
     let result = json!({"model": model, "data": data, "metrics": evaluation.metrics});
     let text = format!("{result:#}\n");

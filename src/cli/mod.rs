@@ -1,6 +1,7 @@
 //! Subcommands, one file each; and what all of them do alike: print, fail, read settings.
 
 mod ablate;
+mod annotate;
 mod attention;
 mod chat_file;
 mod data;
@@ -43,7 +44,7 @@ enum Command {
     Eval(eval::Args),
     /// Show one episode, turn by turn
     Rollout(rollout::Args),
-    /// Make, check and describe dataset folders
+    /// Make, check, convert and describe datasets
     Data(data::Args),
     /// Measure where the attention of sampled tokens goes
     Attention(attention::Args),

@@ -4,10 +4,12 @@
 mod ablate;
 mod bad_input;
 mod commands;
+mod datasets;
 mod harness;
 mod interrupt;
 mod lora;
 mod methods;
+mod mirg;
 mod models;
 mod runs;
 mod settings;

@@ -3,19 +3,26 @@
 //!
 //! * this file: what is annotated, and why a sample is rejected;
 //! * [`wording`]: the templates;
-//! * [`tell`]: a sample to the text of a turn, checked to give the annotated answer.
+//! * [`tell`]: a sample to the text of a turn, checked to give the annotated answer;
+//! * [`coco`]: detection annotation to questions over several images;
+//! * [`write`]: samples to a folder with trajectories.
 
+pub mod coco;
+#[cfg(test)]
+mod file_tests;
 pub mod tell;
-pub mod wording;
-
 #[cfg(test)]
 mod tests;
+pub mod wording;
+pub mod write;
 
 use imagent_core::{BBox, Original, Sample};
 use serde::{Deserialize, Serialize};
 
+pub use coco::{Coco, CocoQuestions};
 pub use tell::{Teller, Told};
 pub use wording::Wording;
+pub use write::{Annotated, Annotator, Drawn, Rewriter, samples_of};
 
 /// The key of a sample's `meta` that lists the [`Thing`]s on its images.
 pub const OBJECTS: &str = "objects";
