@@ -50,7 +50,7 @@ pub enum CountedOn {
 ///
 /// With `difficulty`, the advantages of a group are multiplied by `exp(1 − mean IoU)`, from 1 where all its answers fit to e
 /// where none does: the online weight of UniVG-R1 (arXiv 2505.14231). It is on advantages, as those of GRPO are divided by the group's
-/// deviation and a factor on rewards would cancel. A trajectory that is graded by itself, as in an evaluation, has weight 1.
+/// deviation and a factor on rewards would cancel. [`Reward::score`] alone, which sees no group, gives a weight of 1.
 ///
 /// Parts: `accuracy` (1 for the right image and an IoU of at least `threshold`), `iou` (in the right image, else 0), `image` (1 for the
 /// right image), `format`, `tool`, and with `difficulty` that weight as `difficulty`.
