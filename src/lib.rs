@@ -25,6 +25,8 @@ pub mod hub;
 pub mod plugins;
 pub mod presets;
 pub mod run;
+#[cfg(feature = "served")]
+pub mod served;
 pub mod sft;
 
 pub use error::Error;

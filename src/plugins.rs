@@ -55,6 +55,7 @@ pub const PLUGINS: &[Entry] = &[
     entry("tool", "look_back", "shows an image again"),
     entry("tool", "mark", "shows an image with a box drawn on it"),
     entry("tool", "rotate", "shows an image turned by an angle"),
+    entry("tool", "withheld", "carries out another tool's calls and shows a grey image"),
     entry("tool", "zoom_in", "cuts out a region of an image and shows it enlarged"),
 ];
 

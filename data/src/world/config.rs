@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::scene::{Colour, Shape};
 use crate::error::DataError;
 
 /// Most images a sample may have (a decoded image takes 0.6 MB).
@@ -71,6 +72,38 @@ impl QuestionMix {
     }
 }
 
+/// What may be otherwise than in the world that models are taught in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aspect {
+    /// Star, cross, hexagon and bar for circle, square, triangle and diamond.
+    Shapes,
+    /// Eight other colours, with other names.
+    Colours,
+    /// Smaller objects: half sides of 24 to 28 pixels for 32 to 40. Digits keep their size.
+    Sizes,
+    /// A background that is blue, green growing with x and red with y, with stronger noise.
+    Background,
+    /// The same questions in other words.
+    Wording,
+}
+
+impl Aspect {
+    /// Every aspect.
+    pub const ALL: [Self; 5] = [Self::Shapes, Self::Colours, Self::Sizes, Self::Background, Self::Wording];
+
+    /// The name in configs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shapes => "shapes",
+            Self::Colours => "colours",
+            Self::Sizes => "sizes",
+            Self::Background => "background",
+            Self::Wording => "wording",
+        }
+    }
+}
+
 /// The nano world's settings. Defaults are those of the world measured in the feasibility studies.
 ///
 /// ```
@@ -99,6 +132,10 @@ pub struct WorldConfig {
     pub within: f64,
     /// Number of digit classes: digits are 0 to `digits` − 1, 2 to 10. Fewer make guessing cheaper. Default 10.
     pub digits: u8,
+    /// What is that of a second world: any of `shapes`, `colours`, `sizes`, `background`, `wording`. Default none. To find out what a
+    /// model taught in the first world makes of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub second: Vec<Aspect>,
 }
 
 impl Default for WorldConfig {
@@ -110,11 +147,27 @@ impl Default for WorldConfig {
             across: 0.5,
             within: 0.0,
             digits: 10,
+            second: Vec::new(),
         }
     }
 }
 
 impl WorldConfig {
+    /// Whether this is the second world's.
+    pub fn is_second(&self, aspect: Aspect) -> bool {
+        self.second.contains(&aspect)
+    }
+
+    /// The colours of objects.
+    pub(crate) fn colours(&self) -> [Colour; 8] {
+        if self.is_second(Aspect::Colours) { Colour::SECOND } else { Colour::ALL }
+    }
+
+    /// The shapes of objects.
+    pub(crate) fn shapes(&self) -> [Shape; 4] {
+        if self.is_second(Aspect::Shapes) { Shape::SECOND } else { Shape::ALL }
+    }
+
     /// Whether every value is in range and they fit together.
     ///
     /// # Errors
@@ -139,6 +192,10 @@ impl WorldConfig {
         if !(2..=10).contains(&self.digits) {
             return bad("digits", format!("there are between 2 and 10 digit classes, not {}", self.digits));
         }
+        if let Some((_, aspect)) = (1..).zip(&self.second).find(|&(rest, aspect)| self.second[rest..].contains(aspect))
+        {
+            return bad("second", format!("`{}` is there twice", aspect.name()));
+        }
         self.fits()
     }
 
@@ -146,6 +203,9 @@ impl WorldConfig {
         let several = self.questions.which > 0.0 || self.questions.pairs() || self.questions.boxes();
         if several && self.images[1] < 2 {
             return bad("images", "questions other than `read` need at least 2 images".into());
+        }
+        if self.questions.largest > 0.0 && self.is_second(Aspect::Sizes) {
+            return bad("second", "questions `largest` have sizes of their own, so `sizes` cannot be second".into());
         }
         if self.questions.differ > 0.0 && self.objects[0] == self.objects[1] {
             return bad("objects", "questions `differ` need images with more objects than others".into());

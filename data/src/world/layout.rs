@@ -6,7 +6,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::config::WorldConfig;
+use super::config::{Aspect, WorldConfig};
 use super::font;
 use super::relations::box_words;
 use super::scene::{Colour, Object, SIDE, Scene, Shape};
@@ -15,10 +15,14 @@ use super::scene::{Colour, Object, SIDE, Scene, Shape};
 pub const HALF: (u32, u32) = (32, 40);
 /// The same of the objects that are not the largest, where the largest is asked for: it has the largest half side of [`HALF`].
 pub const SMALL: (u32, u32) = (29, 31);
+/// The same in the second world.
+pub const SECOND_HALF: (u32, u32) = (24, 28);
 /// Least distance between the centres of two objects of an image, in pixels.
 pub const SPACING: u32 = 115;
 /// How far a digit may stand from its place in the middle of its object, in pixels, along each axis.
 const JITTER: u32 = 6;
+/// The same on the smaller objects of the second world.
+const SECOND_JITTER: u32 = 2;
 /// A triangle's middle is below that of its box.
 const TRIANGLE_DROP: u32 = 6;
 /// Names the generator's stream, so that other users of a seed draw other numbers.
@@ -210,8 +214,8 @@ pub(super) fn between(rng: &mut ChaCha8Rng, [low, high]: [usize; 2]) -> usize {
     rng.random_range(low.max(1)..=high.max(low).max(1))
 }
 
-pub(super) fn other_shape(rng: &mut ChaCha8Rng, shape: Shape) -> Shape {
-    let others: Vec<Shape> = Shape::ALL.into_iter().filter(|&other| other != shape).collect();
+pub(super) fn other_shape(rng: &mut ChaCha8Rng, shapes: [Shape; 4], shape: Shape) -> Shape {
+    let others: Vec<Shape> = shapes.into_iter().filter(|&other| other != shape).collect();
     others.choose(rng).copied().unwrap_or(shape)
 }
 
@@ -230,6 +234,10 @@ impl Plan<'_> {
         (digit + self.rng.random_range(1..digits)) % digits
     }
 
+    pub(super) fn shape(&mut self) -> Shape {
+        self.config.shapes().choose(&mut self.rng).copied().unwrap_or(Shape::Circle)
+    }
+
     fn chance(&mut self, probability: f64) -> bool {
         self.rng.random::<f64>() < probability
     }
@@ -238,11 +246,11 @@ impl Plan<'_> {
     fn draw_asked(&mut self, kind: Kind) -> Vec<(usize, Draft)> {
         let mut images: Vec<usize> = (0..self.images.len()).collect();
         images.shuffle(&mut self.rng);
-        let mut colours = Colour::ALL;
+        let mut colours = self.config.colours();
         colours.shuffle(&mut self.rng);
         let mut asked: Vec<(usize, Draft)> = Vec::new();
         for (nth, (&image, colour)) in images.iter().zip(colours).take(kind.asks()).enumerate() {
-            let shape = Shape::ALL.choose(&mut self.rng).copied().unwrap_or(Shape::Circle);
+            let shape = self.shape();
             let digit = match asked.first() {
                 // Half of the pairs are equal, or "no" would nearly always be right.
                 Some((_, first)) if kind == Kind::Same && self.rng.random::<bool>() => first.digit,
@@ -283,7 +291,7 @@ impl Plan<'_> {
 
     /// Puts an object of the same colour and another digit on `image`; of the same shape when a `twin`.
     fn plant(&mut self, image: usize, object: Draft, twin: bool) {
-        let shape = if twin { object.shape } else { other_shape(&mut self.rng, object.shape) };
+        let shape = if twin { object.shape } else { other_shape(&mut self.rng, self.config.shapes(), object.shape) };
         let digit = self.other_digit(object.digit);
         self.images[image].push(Draft { shape, digit, asked: None, ..object });
     }
@@ -291,12 +299,12 @@ impl Plan<'_> {
     /// Fills images up to their count of objects with colours that are not asked for and new to the image.
     fn fill(&mut self, asked: &[(usize, Draft)]) {
         for image in (0..self.images.len()).filter(|image| !self.closed.contains(image)).collect::<Vec<_>>() {
-            let mut colours = Colour::ALL.to_vec();
+            let mut colours = self.config.colours().to_vec();
             colours.retain(|&colour| asked.iter().all(|(_, object)| object.colour != colour));
             colours.shuffle(&mut self.rng);
             let missing = between(&mut self.rng, self.config.objects).saturating_sub(self.images[image].len());
             for colour in colours.into_iter().take(missing) {
-                let shape = Shape::ALL.choose(&mut self.rng).copied().unwrap_or(Shape::Circle);
+                let shape = self.shape();
                 let digit = self.digit();
                 self.images[image].push(Draft { colour, shape, digit, asked: None });
             }
@@ -313,13 +321,15 @@ impl Plan<'_> {
                     places[nth] = (image + 1, position);
                 }
             }
-            scenes.push(Scene { objects: place(&mut self.rng, &drafts, kind) });
+            scenes.push(Scene { objects: place(self.config, &mut self.rng, &drafts, kind) });
         }
         let object = |&(image, position): &(usize, usize)| (image, scenes[image - 1].objects[position]);
         let objects: Vec<(usize, Object)> = places.iter().map(object).collect();
         let other = self.other.map(|image| image + 1);
+        let second = self.config.is_second(Aspect::Wording);
         let (question, answer) =
-            if kind.is_grounding() { box_words(kind, &objects, other) } else { words(kind, &objects) };
+            if kind.is_grounding() { box_words(kind, &objects, other, second) } else { words(kind, &objects) };
+        let question = if second && !kind.is_grounding() { second_words(kind, &objects) } else { question };
         let region = |o: &Object| if kind.zooms_needed() == 0 { o.bbox() } else { o.digit_box() };
         let gold = objects.iter().map(|(image, o)| Gold { image: *image, bbox: region(o) }).collect();
         let (across, within) = (self.across, self.within);
@@ -347,19 +357,37 @@ fn words(kind: Kind, objects: &[(usize, Object)]) -> (String, String) {
     }
 }
 
+/// The same questions as the second world asks them.
+fn second_words(kind: Kind, objects: &[(usize, Object)]) -> String {
+    match (kind, objects) {
+        (Kind::Read, [(i, a), ..]) => format!("In image {i} there is a {} : what digit is on it ?", a.name()),
+        (Kind::Which, [(_, a), ..]) => format!("In which image is there a {} ?", a.name()),
+        (Kind::Same, [(i, a), (j, b)]) => {
+            format!("Are the digits on the {} in image {i} and on the {} in image {j} the same ?", a.name(), b.name())
+        }
+        (Kind::Two, [(i, a), (j, b)]) => {
+            format!("On the {} in image {i} and on the {} in image {j} , what digits are there ?", a.name(), b.name())
+        }
+        // `asks` gives each kind its objects.
+        _ => String::new(),
+    }
+}
+
 /// Finds places at least [`SPACING`] apart.
-fn place(rng: &mut ChaCha8Rng, drafts: &[Draft], kind: Kind) -> Vec<Object> {
+fn place(config: &WorldConfig, rng: &mut ChaCha8Rng, drafts: &[Draft], kind: Kind) -> Vec<Object> {
+    let small = config.is_second(Aspect::Sizes);
+    let (range, jitter) = if small { (SECOND_HALF, SECOND_JITTER) } else { (HALF, JITTER) };
     let mut half = |draft: &Draft| match (kind, draft.asked) {
         (Kind::Largest, Some(_)) => HALF.1,
         (Kind::Largest, None) => rng.random_range(SMALL.0..=SMALL.1),
-        _ => rng.random_range(HALF.0..=HALF.1),
+        _ => rng.random_range(range.0..=range.1),
     };
     let halves: Vec<u32> = drafts.iter().map(&mut half).collect();
     let centres = (0..100).find_map(|_| try_centres(rng, &halves)).unwrap_or_else(|| grid(halves.len()));
     let mut objects = Vec::with_capacity(drafts.len());
     for ((draft, &half), centre) in drafts.iter().zip(&halves).zip(centres) {
         let drop = if draft.shape == Shape::Triangle { TRIANGLE_DROP } else { 0 };
-        let mut corner = |middle: u32, size: u32| middle - size / 2 - JITTER + rng.random_range(0..=2 * JITTER);
+        let mut corner = |middle: u32, size: u32| middle - size / 2 - jitter + rng.random_range(0..=2 * jitter);
         let digit_at = (corner(centre.0, font::WIDTH), corner(centre.1 + drop, font::HEIGHT));
         let Draft { colour, shape, digit, .. } = *draft;
         objects.push(Object { colour, shape, digit, centre, half, digit_at });

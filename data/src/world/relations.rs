@@ -1,7 +1,7 @@
 //! Questions whose answer is an image and a box: objects that two images share or not, and the words of question and answer.
 
 use imagent_core::{BBox, Original};
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 
 use super::layout::{Draft, Kind, Plan, between, other_shape};
 use super::scene::{Colour, Object, Shape};
@@ -19,13 +19,9 @@ impl Plan<'_> {
     }
 
     fn colours(&mut self) -> [Colour; 8] {
-        let mut colours = Colour::ALL;
+        let mut colours = self.config.colours();
         colours.shuffle(&mut self.rng);
         colours
-    }
-
-    fn shape(&mut self) -> Shape {
-        Shape::ALL.choose(&mut self.rng).copied().unwrap_or(Shape::Circle)
     }
 
     /// An object with a digit of its own.
@@ -51,7 +47,7 @@ impl Plan<'_> {
             for colour in own.into_iter().take(more) {
                 let there = self.images[image].iter().find(|draft| at == other && draft.colour == colour).copied();
                 let shape = match there {
-                    Some(there) => other_shape(&mut self.rng, there.shape),
+                    Some(there) => other_shape(&mut self.rng, self.config.shapes(), there.shape),
                     None => self.shape(),
                 };
                 self.put(at, colour, shape, None);
@@ -77,12 +73,25 @@ impl Plan<'_> {
     }
 }
 
-/// Question and answer of a kind that asks for a box.
-pub(super) fn box_words(kind: Kind, objects: &[(usize, Object)], other: Option<usize>) -> (String, String) {
+/// Question and answer of a kind that asks for a box; `second` as the second world asks.
+pub(super) fn box_words(
+    kind: Kind,
+    objects: &[(usize, Object)],
+    other: Option<usize>,
+    second: bool,
+) -> (String, String) {
     // These kinds ask for one object, and compare with an image where their words have one.
     let Some((image, object)) = objects.first() else { return (String::new(), String::new()) };
     let other = other.unwrap_or_default();
     let question = match kind {
+        Kind::Largest if second => "Of all objects , which is the largest ?".to_owned(),
+        Kind::Common if second => {
+            format!("Image {other} shows an object of image {image} : where in image {image} is it ?")
+        }
+        Kind::Differ if second => {
+            format!("Image {other} lacks an object of image {image} : where in image {image} is it ?")
+        }
+        Kind::Find if second => format!("There is a {} : where is it ?", object.name()),
         Kind::Largest => "Where is the largest object ?".to_owned(),
         Kind::Common => format!("Where in image {image} is the object that is also in image {other} ?"),
         Kind::Differ => format!("Where in image {image} is the object that is not in image {other} ?"),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use imagent_core::{Sample, SampleError, SampleSource, derive};
 use serde_json::{Map, Value, json};
 
-use super::config::WorldConfig;
+use super::config::{Aspect, WorldConfig};
 use super::layout::{Layout, layout};
-use super::render::render;
+use super::render::{Backdrop, render_on};
 use super::scene::Scene;
 use crate::annotate::Thing;
 use crate::error::DataError;
@@ -39,7 +39,9 @@ pub struct WorldSample {
 pub fn generate(config: &WorldConfig, seed: u64, index: u64) -> WorldSample {
     let Layout { scenes, question, answer, kind, asked, gold, other, across, within } = layout(config, seed, index);
     let noise = |image: usize| derive(seed, &[NOISE, index, image as u64]);
-    let images = scenes.iter().enumerate().map(|(image, scene)| Arc::new(render(scene, noise(image)))).collect();
+    let backdrop = if config.is_second(Aspect::Background) { Backdrop::SECOND } else { Backdrop::FIRST };
+    let images =
+        scenes.iter().enumerate().map(|(image, scene)| Arc::new(render_on(&backdrop, scene, noise(image)))).collect();
     let mut meta =
         Map::from_iter([("across".to_owned(), Value::from(across.name())), ("within".to_owned(), Value::from(within))]);
     if kind.is_grounding() {

@@ -4,7 +4,7 @@
 use imagent_core::{BBox, SampleSource};
 use proptest::prelude::*;
 
-use super::layout::{HALF, SPACING};
+use super::layout::{HALF, SECOND_HALF, SPACING};
 use super::*;
 
 fn mix(read: f64, which: f64, same: f64, two: f64) -> WorldConfig {
@@ -18,21 +18,26 @@ fn configs() -> impl Strategy<Value = WorldConfig> {
     let range = |most: usize| (1..=most, 0..=most).prop_map(move |(low, more)| [low, (low + more).min(most)]);
     let weights = (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0);
     let shares = (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0], prop_oneof![Just(0.0), Just(1.0), 0.0..1.0]);
-    (range(5), range(6), weights, shares, 2u8..=10)
-        .prop_map(|(images, objects, (read, which, same, two), (across, within), digits)| WorldConfig {
+    let second = proptest::sample::subsequence(Aspect::ALL.to_vec(), 0..=Aspect::ALL.len());
+    (range(5), range(6), weights, shares, 2u8..=10, second)
+        .prop_map(|(images, objects, (read, which, same, two), (across, within), digits, second)| WorldConfig {
             images,
             objects,
             questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
             across,
             within,
             digits,
+            second,
         })
         .prop_filter("valid", |config| config.validate().is_ok())
 }
 
-fn check_scene(scene: &Scene, digits: u8) {
+fn check_scene(scene: &Scene, config: &WorldConfig) {
+    let half = if config.is_second(Aspect::Sizes) { SECOND_HALF } else { HALF };
     for (nth, object) in scene.objects.iter().enumerate() {
-        assert!((HALF.0..=HALF.1).contains(&object.half) && object.digit < digits);
+        assert!((half.0..=half.1).contains(&object.half) && object.digit < config.digits);
+        assert_eq!(Colour::SECOND.contains(&object.colour), config.is_second(Aspect::Colours));
+        assert_eq!(Shape::SECOND.contains(&object.shape), config.is_second(Aspect::Shapes));
         assert!(BBox::new(0.0, 0.0, 448.0, 448.0).contains(object.bbox()));
         let (left, top) = object.digit_at;
         for (x, y) in (0..font::HEIGHT).flat_map(|y| (0..font::WIDTH).map(move |x| (left + x, top + y))) {
@@ -57,7 +62,7 @@ proptest! {
         prop_assert!((fewest..=config.images[1]).contains(&made.scenes.len()));
         for scene in &made.scenes {
             prop_assert!((config.objects[0]..=config.objects[1]).contains(&scene.objects.len()));
-            check_scene(scene, config.digits);
+            check_scene(scene, &config);
         }
         let objects: Vec<_> = made.asked_objects().copied().collect();
         prop_assert_eq!(objects.len(), made.gold.len());
@@ -178,12 +183,45 @@ fn digits_and_colours_are_distinct() {
     }
     let far =
         |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).map(|(&x, y)| u32::from(x.abs_diff(y)).pow(2)).sum::<u32>().isqrt();
-    let empty = render(&Scene::default(), 1);
-    for (nth, colour) in Colour::ALL.into_iter().enumerate() {
-        assert!(Colour::ALL[..nth].iter().all(|other| far(colour.rgb(), other.rgb()) >= 80), "{colour:?}");
-        assert!(far(colour.rgb(), [255; 3]) >= 120, "{colour:?}");
-        assert!(empty.pixels().all(|p| far(p.0, colour.rgb()) >= 80), "{colour:?} on the background");
+    let empty = [Backdrop::FIRST, Backdrop::SECOND].map(|backdrop| render_on(&backdrop, &Scene::default(), 1));
+    for colours in [Colour::ALL, Colour::SECOND] {
+        for (nth, colour) in colours.into_iter().enumerate() {
+            assert!(colours[..nth].iter().all(|other| far(colour.rgb(), other.rgb()) >= 80), "{colour:?}");
+            assert!(far(colour.rgb(), [255; 3]) >= 120, "{colour:?}");
+            let pixels = empty.iter().flat_map(|image| image.pixels());
+            assert!(pixels.into_iter().all(|p| far(p.0, colour.rgb()) >= 80), "{colour:?} on the background");
+        }
     }
+}
+
+#[test]
+fn the_second_world_asks_the_same_of_the_same_scenes() {
+    for aspect in Aspect::ALL {
+        let config = WorldConfig { second: vec![aspect], ..mix(1.0, 1.0, 1.0, 1.0) };
+        let (first, second) = (mix(1.0, 1.0, 1.0, 1.0), config);
+        let mut differ = [0; 2];
+        for index in 0..60 {
+            let (a, b) = (generate(&first, 5, index), generate(&second, 5, index));
+            assert_eq!(a.sample.kind, b.sample.kind);
+            let of = |asked: &[(usize, usize)]| asked.iter().map(|(image, _)| *image).collect::<Vec<_>>();
+            assert_eq!((a.scenes.len(), of(&a.asked)), (b.scenes.len(), of(&b.asked)));
+            if [Aspect::Background, Aspect::Wording].contains(&aspect) {
+                assert_eq!((&a.scenes, &a.sample.answer), (&b.scenes, &b.sample.answer));
+            }
+            differ[0] += usize::from(a.sample.images != b.sample.images);
+            differ[1] += usize::from(a.sample.question != b.sample.question);
+        }
+        let wanted = match aspect {
+            Aspect::Wording => [0, 60],
+            Aspect::Background => [60, 0],
+            Aspect::Sizes => [60, differ[1]],
+            Aspect::Shapes | Aspect::Colours => [60, 60],
+        };
+        assert_eq!(differ, wanted, "{aspect:?}");
+    }
+    let second = layout(&WorldConfig { second: vec![Aspect::Wording], ..mix(1.0, 0.0, 0.0, 0.0) }, 7, 1);
+    let object = second.asked_objects().next().unwrap().name();
+    assert_eq!(second.question, format!("In image {} there is a {object} : what digit is on it ?", second.asked[0].0));
 }
 
 #[test]
@@ -225,6 +263,7 @@ fn configs_are_validated_by_key() {
         (WorldConfig { across: 1.5, ..ok.clone() }, "`across`"),
         (WorldConfig { within: f64::NAN, ..ok.clone() }, "`within`"),
         (WorldConfig { digits: 1, ..ok.clone() }, "`digits`"),
+        (WorldConfig { second: vec![Aspect::Sizes; 2], ..ok.clone() }, "`second`"),
         (mix(0.0, 0.0, 0.0, 0.0), "`questions`"),
         (mix(1.0, -1.0, 0.0, 0.0), "`questions.which`"),
     ];
@@ -295,7 +334,7 @@ proptest! {
         for scene in &made.scenes {
             prop_assert!((objects[0]..=objects[1]).contains(&scene.objects.len()));
             if made.kind != Kind::Largest {
-                check_scene(scene, config.digits);
+                check_scene(scene, &config);
             }
             for (a, b) in scene.objects.iter().flat_map(|a| scene.objects.iter().map(move |b| (a, b))) {
                 prop_assert!(a == b || a.bbox().iou(b.bbox()) == 0.0);
@@ -339,6 +378,15 @@ fn boxes_say_what_the_scenes_show() {
         assert_eq!(made.question, format!("Where in image {image} is the object that is {word} in image {other} ?"));
         assert_ne!(image, other);
     }
+    for index in 0..40 {
+        let first = boxes(1.0, 1.0, 1.0, 1.0);
+        let second = WorldConfig { second: vec![Aspect::Wording], ..first.clone() };
+        let (a, b) = (layout(&first, 3, index), layout(&second, 3, index));
+        assert_ne!(a.question, b.question);
+        assert_eq!((a.answer, a.scenes), (b.answer, b.scenes));
+    }
+    let sizes = WorldConfig { second: vec![Aspect::Sizes], ..boxes(0.0, 1.0, 0.0, 0.0) };
+    assert!(sizes.validate().unwrap_err().to_string().contains("sizes of their own"));
     for (nth, kind) in [Kind::Find, Kind::Largest, Kind::Common, Kind::Differ].into_iter().enumerate() {
         near(share(&boxes(1.0, 1.0, 1.0, 1.0), |l| l.kind == kind), 0.25);
         let config = WorldConfig { images: [4, 4], ..boxes(0.0, 0.0, 0.0, 0.0) };
