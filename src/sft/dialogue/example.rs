@@ -82,9 +82,6 @@ impl<'a> Examples<'a> {
         };
         let said = self.codec.conversation(&messages, &self.tools, &sample.images);
         let said = said.map_err(|error| bad(error.to_string()))?;
-        if said.taught.is_empty() {
-            return Err(bad("its conversation has no turn of the assistant".to_owned()));
-        }
         let fits = said.segment.ids.len() <= self.config.sft.max_tokens;
         let example = Example { segment: said.segment, taught: said.taught };
         Ok(if fits { Ok(example) } else { Err(LeftOut::TooLong) })
@@ -112,6 +109,9 @@ impl<'a> Examples<'a> {
         self.check_sizes(sample)?;
         let first = turns.iter().position(|turn| turn.role == Role::User);
         let first = first.ok_or_else(|| format!("`meta.{CONVERSATION}` has no turn of the user"))?;
+        if turns.iter().all(|turn| turn.role != Role::Assistant) {
+            return Err("its conversation has no turn of the assistant".to_owned());
+        }
         let marks: usize = turns.iter().map(|turn| turn.content.matches(MARK).count()).sum();
         if marks != 0 && marks != sample.images.len() {
             return Err(format!("its conversation has {marks} `{MARK}` for {} images", sample.images.len()));
