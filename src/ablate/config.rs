@@ -307,7 +307,9 @@ mod tests {
     fn changes_can_name_the_seed() {
         let arm = ArmConfig { name: "a".into(), changes: vec!["model.path=\"sft/seed-{seed}/model\"".into()] };
         let (base, arms, metrics) = (PathBuf::new(), vec![arm.clone()], Vec::new());
-        let config = AblationConfig { name: "x".into(), base, arms, seeds: vec![3], metrics, baseline: "a".into() };
+        let (name, baseline) = ("x".into(), "a".into());
+        let (evals, solved) = Default::default();
+        let config = AblationConfig { name, base, arms, seeds: vec![3], metrics, baseline, evals, solved };
         let sets = config.sets(&arm, 3, &["name=\"n-{seed}\"".to_owned()]);
         assert_eq!(sets, ["name=\"n-3\"", "model.path=\"sft/seed-3/model\"", "seed=3"]);
     }
