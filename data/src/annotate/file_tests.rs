@@ -103,7 +103,7 @@ fn coco(dir: &Path) -> std::path::PathBuf {
     let photos = dir.join("photos");
     fs::create_dir_all(&photos).unwrap();
     for (name, side) in [("a.png", 100), ("b.png", 100), ("c.png", 120), ("d.png", 100)] {
-        image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, side as u8]))
+        image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, name.as_bytes()[0]]))
             .save(photos.join(name))
             .unwrap();
     }
