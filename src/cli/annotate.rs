@@ -88,7 +88,7 @@ fn processor(model: &str) -> Result<ImageProcessor> {
     let keep = if model == "nano" { Some(nano_base()?) } else { None };
     let dir = match &keep {
         Some(dir) => dir.path().to_owned(),
-        None => hub::locate(model, Need::Description).map_err(imagent::Error::from)?.dir,
+        None => hub::locate(model, Need::Description)?.dir,
     };
     ImageProcessor::open(&dir).map_err(imagent::Error::OpenModel).context("--model")
 }
