@@ -66,7 +66,9 @@ fn a_mixture_is_trained_on_and_resumed() {
     let sampled: String = of_steps.map(|path| fs::read_to_string(path).unwrap()).collect();
     assert!(sampled.contains("\"nano/nano-") || sampled.contains("\"talk/train-"), "{sampled}");
     let figures = metrics(&whole);
-    [2, 3].map(|step| fs::remove_dir_all(whole.join(format!("checkpoints/step-{step:06}"))).unwrap());
+    for step in [2, 3] {
+        fs::remove_dir_all(whole.join(format!("checkpoints/step-{step:06}"))).unwrap();
+    }
     let resumed = place.train("whole", &["--set", mix, "--resume"]);
     assert_eq!(metrics(&resumed), figures);
     let held = mix.replace("data.train", "data.eval");
