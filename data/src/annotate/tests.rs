@@ -85,7 +85,7 @@ fn templates_are_drawn_by_seed_and_id() {
 /// A sample of two images of 100 × 100 pixels whose answer is the box (10, 10, 50, 50) in image 2.
 fn sample(kind: &str, objects: &[(usize, &str, [f64; 4])]) -> Sample {
     let mut sample = generate(&world(1.0, 0.0, 0.0, 0.0), 1, 0).sample;
-    sample.images = vec![std::sync::Arc::new(image::RgbImage::new(100, 100)); 2];
+    sample.images = (0..2).map(|_| std::sync::Arc::new(image::RgbImage::new(100, 100))).collect();
     sample.answer = r#"{"image": 2, "bbox_2d": [10, 10, 50, 50]}"#.into();
     sample.kind = kind.into();
     let things = objects.iter().map(|(image, name, bbox)| json!({"image": image, "name": name, "bbox": bbox}));
