@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use imagent_algorithms::TrainError;
 use imagent_analysis::AnalysisError;
-use imagent_core::{EncodeError, PolicyError};
+use imagent_core::{ChatError, EncodeError, PolicyError};
 use imagent_data::DataError;
 use imagent_models::error::ModelError;
 
@@ -116,6 +116,17 @@ pub enum Error {
     /// The model failed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A served model could not be asked.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// A server that anybody could reach would let anybody in.
+    #[error(
+        "--host {host}: a server beyond loopback needs a token; name the environment variable that holds one with --token-env"
+    )]
+    OpenServer {
+        /// The address.
+        host: std::net::IpAddr,
+    },
     /// A demonstration could not be turned into tokens.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -197,6 +208,7 @@ impl Error {
             | Self::Io { .. }
             | Self::Policy(_)
             | Self::Encode(_)
+            | Self::Chat(_)
             | Self::Gate { .. }
             | Self::Busy { .. }
             | Self::FailedRuns { .. }
@@ -209,6 +221,7 @@ impl Error {
             | Self::TwoAdapters { .. }
             | Self::NoBaseOfAdapter { .. }
             | Self::NoDataset { .. }
+            | Self::OpenServer { .. }
             | Self::NoSample { .. }
             | Self::Occupied { .. }
             | Self::OtherRun { .. }

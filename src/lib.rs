@@ -25,6 +25,8 @@ pub mod hub;
 pub mod plugins;
 pub mod presets;
 pub mod run;
+#[cfg(feature = "served")]
+pub mod served;
 pub mod sft;
 
 pub use error::Error;
@@ -55,7 +57,7 @@ pub mod prelude {
         EncodeError, Encoder, Key, Message, Next, OnTurn, PolicyError, PolicyPrompt, SampledTurn, ScoreRow, Segment,
         SegmentImage, StopReason, TokenScores, UpdateReport, Weights,
     };
-    pub use imagent_data::{Folder, SynthConfig, WorldConfig, WorldSource};
+    pub use imagent_data::{Folder, Mixture, Reader, Share, SynthConfig, WorldConfig, WorldSource};
     pub use imagent_models::adamw::AdamWConfig;
     pub use imagent_models::policy::QwenPolicy;
     pub use imagent_rewards::{

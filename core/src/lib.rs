@@ -10,6 +10,7 @@
 //! The crate must not know how a model computes, where a dataset lies or what a reward is for.
 
 pub mod cache;
+pub mod chat;
 pub mod encoder;
 pub mod episode;
 pub mod frame;
@@ -32,6 +33,7 @@ pub mod turn;
 pub use ::image::{Rgb, RgbImage};
 
 pub use crate::cache::ByteCache;
+pub use crate::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
 pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
@@ -47,5 +49,5 @@ pub use crate::reward::{Reward, Score, score_group};
 pub use crate::sample::{Gold, Sample, SampleError, SampleSource};
 pub use crate::seed::{Key, derive};
 pub use crate::tool::{Arguments, Observation, ObservationImage, Tool, ToolError, ToolSpec, Toolbox};
-pub use crate::trajectory::{EndReason, ImageSpan, Origin, ToolOutcome, Trajectory, TurnRecord};
+pub use crate::trajectory::{EndReason, ImageSpan, Origin, ToolOutcome, Trajectory, TurnRecord, UNKNOWN_TOKEN};
 pub use crate::turn::{Action, ToolCall, parse_turn};

@@ -168,7 +168,7 @@ impl Plan {
             for eval in &run.evals {
                 datasets.extend(Config::parse(&eval.config, None, &[])?.data.eval);
             }
-            for DatasetConfig { path, synth, .. } in datasets {
+            for DatasetConfig { path, synth, .. } in datasets.iter().flat_map(DatasetConfig::parts) {
                 let Some(synth) = synth.filter(|synth| !made.iter().any(|(p, s)| *p == path && s == synth)) else {
                     continue;
                 };

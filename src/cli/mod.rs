@@ -13,6 +13,8 @@ mod plugins;
 mod progress;
 mod report;
 mod rollout;
+mod serve;
+mod served;
 mod settings;
 mod sft;
 mod tensors;
@@ -43,7 +45,9 @@ enum Command {
     Eval(eval::Args),
     /// Show one episode, turn by turn
     Rollout(rollout::Args),
-    /// Make, check and describe dataset folders
+    /// Serve a model to OpenAI's clients
+    Serve(serve::Args),
+    /// Make, check, convert and describe datasets
     Data(data::Args),
     /// Measure where the attention of sampled tokens goes
     Attention(attention::Args),
@@ -79,6 +83,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Rollout(args) => rollout::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Data(args) => data::run(args),
         Command::Attention(args) => attention::run(args),
         Command::Report(args) => report::run(args),

@@ -4,6 +4,7 @@
 mod ablate;
 mod bad_input;
 mod commands;
+mod datasets;
 mod harness;
 mod interrupt;
 mod lora;

@@ -125,6 +125,9 @@ pub enum Grader {
         #[serde(default)]
         partial: bool,
     },
+    /// As the sample says in `meta.answer_kind`, so that a mixture of datasets can be graded: `choice` as `choice`, `box` as `box`
+    /// with its defaults, anything else as `exact`. Datasets of published formats say it.
+    Sample {},
 }
 
 fn tolerance() -> f64 {
@@ -163,7 +166,9 @@ impl Grader {
     fn share(&self, gold: &str, answer: &str, options: &[&str]) -> Option<f64> {
         let is = |equal: bool| f64::from(u8::from(equal));
         match *self {
-            Self::Exact {} => Some(normal(gold)).filter(|gold| !gold.is_empty()).map(|gold| is(gold == normal(answer))),
+            Self::Exact {} | Self::Sample {} => {
+                Some(normal(gold)).filter(|gold| !gold.is_empty()).map(|gold| is(gold == normal(answer)))
+            }
             Self::Choice {} => {
                 let right = |gold_letter| {
                     normal(answer) == normal(gold) || choice::chosen(answer, options) == Some(gold_letter)
@@ -193,25 +198,38 @@ impl Grader {
     /// When the sample has no gold answer of this kind.
     pub fn grade(&self, sample: &Sample, trajectory: &Trajectory) -> Result<f64, GradeError> {
         let answer = trajectory.answer.as_deref();
-        let graded = match *self {
+        let grader = self.of(sample);
+        let graded = match grader {
             Self::Box { threshold, partial, frame, gold_frame } => {
                 let gold = boxes::gold(sample, gold_frame, &trajectory.shelf);
                 let iou = boxes::overlap(answer.unwrap_or_default(), &gold, frame, &trajectory.shelf);
                 let share = if partial { iou } else { f64::from(u8::from(iou >= threshold)) };
                 (!gold.is_empty()).then_some(share)
             }
-            _ => self.share(&sample.answer, answer.unwrap_or_default(), &options(sample)),
+            _ => grader.share(&sample.answer, answer.unwrap_or_default(), &options(sample)),
         };
         match graded {
             Some(share) => Ok(if answer.is_some() { share } else { 0.0 }),
-            None => Err(self.error(sample)),
+            None => Err(grader.error(sample)),
+        }
+    }
+
+    /// The grader of a sample: this one, unless it leaves that to the sample.
+    fn of(self, sample: &Sample) -> Self {
+        match (self, sample.meta.get("answer_kind").and_then(serde_json::Value::as_str)) {
+            (Self::Sample {}, Some("choice")) => Self::Choice {},
+            (Self::Sample {}, Some("box")) => {
+                Self::Box { threshold: half(), partial: false, frame: BoxFrame::default(), gold_frame: original() }
+            }
+            (Self::Sample {}, _) => Self::Exact {},
+            (own, _) => own,
         }
     }
 
     fn error(&self, sample: &Sample) -> GradeError {
         let id = sample.id.clone();
         let expected = match self {
-            Self::Exact {} => return GradeError::EmptyGold { id },
+            Self::Exact {} | Self::Sample {} => return GradeError::EmptyGold { id },
             _ if sample.answer.trim().is_empty() => return GradeError::EmptyGold { id },
             Self::Choice {} => "a letter of a choice",
             Self::Number { .. } => "a number",
