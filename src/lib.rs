@@ -61,7 +61,8 @@ pub mod prelude {
     pub use imagent_models::adamw::AdamWConfig;
     pub use imagent_models::policy::QwenPolicy;
     pub use imagent_rewards::{
-        Accumulative, Accuracy, Counterfactual, DeepEyes, Format, Grader, ImAgent, Length, Product, Sum, Term, ToolUse,
+        Accumulative, Accuracy, BoxMeasure, CountedOn, Counterfactual, DeepEyes, Format, Grader, GroundingImage,
+        GroundingObject, ImAgent, Length, Product, Sum, Term, ToolUse,
     };
     pub use imagent_tools::{Compare, Contrast, Flip, LookBack, Mark, Rotate, ZoomIn};
 

@@ -67,7 +67,7 @@ mod tests {
     use crate::world::{QuestionMix, WorldConfig, WorldSource};
 
     fn world(read: f64, which: f64, two: f64) -> WorldSource {
-        let questions = QuestionMix { read, which, same: 0.0, two };
+        let questions = QuestionMix { read, which, same: 0.0, two, ..QuestionMix::default() };
         WorldSource::new(WorldConfig { questions, ..WorldConfig::default() }, 5, 40).unwrap()
     }
 

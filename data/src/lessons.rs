@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{Sample, seed};
+use imagent_core::{Gold, Sample, WrittenBox, seed};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -307,7 +307,7 @@ impl Maker {
         turns.iter_mut().flatten().for_each(|piece| piece.taught = false);
         if let Some(last) = turns.last_mut() {
             let piece = |text: &str, taught| Piece { text: text.to_owned(), taught };
-            *last = vec![piece("<answer>", false), piece(&self.made.sample.answer, true), piece("</answer>", false)];
+            *last = vec![piece("<answer>", false), piece(&self.right_answer(), true), piece("</answer>", false)];
         }
         turns
     }
@@ -320,8 +320,20 @@ impl Maker {
                 turns.push(self.zoom(asked));
             }
         }
-        turns.push(answer(&self.made.sample.answer));
+        turns.push(answer(&self.right_answer()));
         turns
+    }
+
+    /// The right answer as the model is to give it: a box in pixels as shown.
+    fn right_answer(&self) -> String {
+        let sample = &self.made.sample;
+        match (WrittenBox::read(&sample.answer), sample.gold.first()) {
+            (Some(_), Some(Gold { image, bbox })) => {
+                let shown = bbox.to_array().map(|edge| (edge * SHOWN as f64 / f64::from(SIDE)).round() as i64);
+                format!("{{\"image\": {image}, \"bbox_2d\": {shown:?}}}")
+            }
+            _ => sample.answer.clone(),
+        }
     }
 
     fn zoom(&mut self, (image, object): (usize, usize)) -> Vec<Piece> {
@@ -353,6 +365,7 @@ impl Maker {
     fn random_answer(&mut self) -> String {
         match self.made.sample.kind.as_str() {
             "which" => self.made.sample.answer.clone(),
+            "find" | "largest" | "common" | "differ" => self.right_answer(),
             "same" => ["yes", "no"].choose(&mut self.rng).copied().unwrap_or("no").to_owned(),
             "two" => format!("{} {}", self.rng.random_range(0..10), self.rng.random_range(0..10)),
             _ => self.rng.random_range(0..10).to_string(),
@@ -399,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_thought_stands_before_the_first_turn_and_changes_nothing_else() {
-        let questions = QuestionMix { read: 0.5, which: 0.5, same: 0.0, two: 0.0 };
+        let questions = QuestionMix { read: 0.5, which: 0.5, same: 0.0, two: 0.0, ..QuestionMix::default() };
         for lesson in ASKING.into_iter().flat_map(|task| lessons(task, questions)) {
             let (plain, thinking) = (lesson.turns.clone(), lesson.thinking());
             let (first, rest) = thinking.turns[0].split_first().unwrap();
@@ -415,7 +428,7 @@ mod tests {
 
     #[test]
     fn every_object_asked_for_is_thought_of() {
-        let two = QuestionMix { read: 0.0, which: 0.0, same: 0.0, two: 1.0 };
+        let two = QuestionMix { read: 0.0, which: 0.0, same: 0.0, two: 1.0, ..QuestionMix::default() };
         for lesson in lessons(Task::Zoom, two) {
             assert_eq!(lesson.thought.matches(" is in image ").count(), 2, "{}", lesson.thought);
         }

@@ -3,6 +3,7 @@
 //! Everything here ends in [`imagent_core::Sample`]s. The crate must not know how a model sees an image,
 //! which tools exist or how an answer is rewarded.
 
+pub mod annotate;
 pub mod crops;
 pub mod error;
 pub mod folder;

@@ -108,8 +108,7 @@ impl AblationConfig {
     /// What `imagent eval` is given for a further evaluation, after the base: as [`AblationConfig::sets`], the evaluation's changes
     /// before the seed.
     pub fn eval_sets(&self, arm: &ArmConfig, eval: &ArmConfig, seed: u64, sets: &[String]) -> Vec<String> {
-        let changes = arm.changes.iter().chain(&eval.changes).cloned();
-        sets.iter().cloned().chain(changes).chain([format!("seed={seed}")]).collect()
+        seeded(sets.iter().chain(&arm.changes).chain(&eval.changes), seed)
     }
 
     /// The config of a further evaluation.
@@ -126,9 +125,10 @@ impl AblationConfig {
         Config::read(&self.base, &self.eval_sets(arm, eval, seed, sets))
     }
 
-    /// What `imagent train` is given for a run, after the base: the sets of all arms, the arm's changes, the seed.
+    /// What `imagent train` is given for a run, after the base: the sets of all arms, the arm's changes, the seed. `{seed}` within
+    /// a change stands for the seed.
     pub fn sets(&self, arm: &ArmConfig, seed: u64, sets: &[String]) -> Vec<String> {
-        sets.iter().chain(&arm.changes).cloned().chain([format!("seed={seed}")]).collect()
+        seeded(sets.iter().chain(&arm.changes), seed)
     }
 
     /// The config of a run.
@@ -138,6 +138,12 @@ impl AblationConfig {
     pub fn run_config(&self, arm: &ArmConfig, seed: u64, sets: &[String]) -> Result<Config, ConfigError> {
         Config::read(&self.base, &self.sets(arm, seed, sets))
     }
+}
+
+/// Changes with the seed in its places, and the seed itself.
+fn seeded<'a>(changes: impl Iterator<Item = &'a String>, seed: u64) -> Vec<String> {
+    let own = changes.map(|change| change.replace("{seed}", &seed.to_string()));
+    own.chain([format!("seed={seed}")]).collect()
 }
 
 fn check(raw: &Raw) -> Result<(), (String, String)> {
@@ -295,6 +301,17 @@ mod tests {
         ];
         assert_eq!(changes(&table), expected);
         changes(&table).iter().for_each(|text| drop(crate::config::Override::parse(text).unwrap()));
+    }
+
+    #[test]
+    fn changes_can_name_the_seed() {
+        let arm = ArmConfig { name: "a".into(), changes: vec!["model.path=\"sft/seed-{seed}/model\"".into()] };
+        let (base, arms, metrics) = (PathBuf::new(), vec![arm.clone()], Vec::new());
+        let (name, baseline) = ("x".into(), "a".into());
+        let (evals, solved) = Default::default();
+        let config = AblationConfig { name, base, arms, seeds: vec![3], metrics, baseline, evals, solved };
+        let sets = config.sets(&arm, 3, &["name=\"n-{seed}\"".to_owned()]);
+        assert_eq!(sets, ["name=\"n-3\"", "model.path=\"sft/seed-3/model\"", "seed=3"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Subcommands, one file each; and what all of them do alike: print, fail, read settings.
 
 mod ablate;
+mod annotate;
 mod attention;
 mod chat_file;
 mod data;
@@ -37,7 +38,7 @@ struct Cli {
 enum Command {
     /// Train by reinforcement learning; evaluate before and after
     Train(train::Args),
-    /// Make a base model by supervised fine-tuning
+    /// Train on conversations, or make a base model from nothing, by supervised fine-tuning
     Sft(sft::Args),
     /// Run the arms of an experiment over seeds and compare them
     Ablate(ablate::Args),

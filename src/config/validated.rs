@@ -307,7 +307,7 @@ impl Config {
     }
 }
 
-fn check_name(name: &str) -> Result<(), (String, String)> {
+pub(crate) fn check_name(name: &str) -> Result<(), (String, String)> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         let problem = format!("must be of letters, digits, `-`, `_` and `.`, and not start with `.`, got {name:?}");
@@ -316,7 +316,7 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
     Ok(())
 }
 
-fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
+pub(crate) fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
     let Some(dataset) = dataset else { return Ok(()) };
     if dataset.cache_mib > MOST_CACHE_MIB {
         let problem = format!("must be at most {MOST_CACHE_MIB}, got {}", dataset.cache_mib);

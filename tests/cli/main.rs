@@ -9,6 +9,7 @@ mod harness;
 mod interrupt;
 mod lora;
 mod methods;
+mod mirg;
 mod models;
 mod runs;
 mod settings;

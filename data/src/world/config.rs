@@ -22,18 +22,49 @@ pub struct QuestionMix {
     pub same: f64,
     /// `What digits are on the C S in image i and on the C S in image j ?` Two zooms, answered `3 7`. Default 0.
     pub two: f64,
+    /// `Where is the C S ?` Answered, like the kinds that follow, with an image and a box,
+    /// `{"image": 2, "bbox_2d": [x1, y1, x2, y2]}` in pixels of the file; no zoom. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub find: f64,
+    /// `Where is the largest object ?` Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub largest: f64,
+    /// `Where in image j is the object that is also in image i ?` The same colour and shape. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub common: f64,
+    /// `Where in image j is the object that is not in image i ?` All others are, in other places. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub differ: f64,
+}
+
+fn is_zero(weight: &f64) -> bool {
+    *weight == 0.0
 }
 
 impl Default for QuestionMix {
     fn default() -> Self {
-        Self { read: 0.6, which: 0.2, same: 0.2, two: 0.0 }
+        let (find, largest, common, differ) = (0.0, 0.0, 0.0, 0.0);
+        Self { read: 0.6, which: 0.2, same: 0.2, two: 0.0, find, largest, common, differ }
     }
 }
 
 impl QuestionMix {
     /// The keys with their weights, in the order of [`super::Kind::ALL`].
-    pub(crate) fn weights(&self) -> [(&'static str, f64); 4] {
-        [("read", self.read), ("which", self.which), ("same", self.same), ("two", self.two)]
+    pub(crate) fn weights(&self) -> [(&'static str, f64); 8] {
+        [
+            ("read", self.read),
+            ("which", self.which),
+            ("same", self.same),
+            ("two", self.two),
+            ("find", self.find),
+            ("largest", self.largest),
+            ("common", self.common),
+            ("differ", self.differ),
+        ]
+    }
+
+    fn boxes(&self) -> bool {
+        [self.find, self.largest, self.common, self.differ].into_iter().any(|weight| weight > 0.0)
     }
 
     fn pairs(&self) -> bool {
@@ -84,7 +115,7 @@ impl Aspect {
 #[serde(default, deny_unknown_fields)]
 pub struct WorldConfig {
     /// Fewest and most images of a sample, uniform in between, 1 to 16. Default `[2, 4]`. Questions about several
-    /// images (`which`, `same`, `two`) have at least 2 whatever the fewest.
+    /// images (all but `read`) have at least 2 whatever the fewest.
     pub images: [usize; 2],
     /// Fewest and most objects of an image, 1 to 6, uniform in between, except that an image has at least the
     /// objects that the question and its distractors need. Default `[1, 4]`.
@@ -92,8 +123,9 @@ pub struct WorldConfig {
     /// Which questions are asked.
     pub questions: QuestionMix,
     /// Probability that the colour asked for also stands in another image, with a different digit: half of the time
-    /// on an object of the same shape (never in `which` questions, whose object is unique). Otherwise the colour
-    /// stands in no other image. For each of the two objects of a pair question. Default 0.5.
+    /// on an object of the same shape (never in `which` and `find` questions, whose object is unique). Otherwise the colour
+    /// stands in no other image. For each of the two objects of a pair question. `largest`, `common` and `differ` have
+    /// distractors of their own, and look neither at this nor at `within`. Default 0.5.
     pub across: f64,
     /// Probability that an object of the colour asked for, but of another shape and digit, stands in the same image.
     /// Otherwise colours are unique within an image. Default 0.
@@ -168,9 +200,15 @@ impl WorldConfig {
     }
 
     fn fits(&self) -> Result<(), DataError> {
-        let several = self.questions.which > 0.0 || self.questions.pairs();
+        let several = self.questions.which > 0.0 || self.questions.pairs() || self.questions.boxes();
         if several && self.images[1] < 2 {
-            return bad("images", "questions `which`, `same` and `two` need at least 2 images".into());
+            return bad("images", "questions other than `read` need at least 2 images".into());
+        }
+        if self.questions.largest > 0.0 && self.is_second(Aspect::Sizes) {
+            return bad("second", "questions `largest` have sizes of their own, so `sizes` cannot be second".into());
+        }
+        if self.questions.differ > 0.0 && self.objects[0] == self.objects[1] {
+            return bad("objects", "questions `differ` need images with more objects than others".into());
         }
         let crossed = self.questions.pairs() && self.across > 0.0;
         let needed = 1 + usize::from(self.within > 0.0) + usize::from(crossed);

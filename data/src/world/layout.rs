@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Aspect, WorldConfig};
 use super::font;
+use super::relations::box_words;
 use super::scene::{Colour, Object, SIDE, Scene, Shape};
 
 /// Smallest and largest half side of an object, in pixels.
 pub const HALF: (u32, u32) = (32, 40);
+/// The same of the objects that are not the largest, where the largest is asked for: it has the largest half side of [`HALF`].
+pub const SMALL: (u32, u32) = (29, 31);
 /// The same in the second world.
 pub const SECOND_HALF: (u32, u32) = (24, 28);
 /// Least distance between the centres of two objects of an image, in pixels.
@@ -37,11 +40,20 @@ pub enum Kind {
     Same,
     /// The digits of two objects of two images.
     Two,
+    /// Image and box of the object of a colour and shape.
+    Find,
+    /// Image and box of the largest object.
+    Largest,
+    /// Image and box of the object that is in another image too.
+    Common,
+    /// Image and box of the object that is not in another image.
+    Differ,
 }
 
 impl Kind {
     /// Every kind, in the order of the config's weights.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Which, Self::Same, Self::Two];
+    pub const ALL: [Self; 8] =
+        [Self::Read, Self::Which, Self::Same, Self::Two, Self::Find, Self::Largest, Self::Common, Self::Differ];
 
     /// The name in configs, samples and tables.
     pub const fn name(self) -> &'static str {
@@ -50,13 +62,17 @@ impl Kind {
             Self::Which => "which",
             Self::Same => "same",
             Self::Two => "two",
+            Self::Find => "find",
+            Self::Largest => "largest",
+            Self::Common => "common",
+            Self::Differ => "differ",
         }
     }
 
     /// How many objects have to be looked at closely.
     pub const fn zooms_needed(self) -> u32 {
         match self {
-            Self::Which => 0,
+            Self::Which | Self::Find | Self::Largest | Self::Common | Self::Differ => 0,
             Self::Read => 1,
             Self::Same | Self::Two => 2,
         }
@@ -64,9 +80,19 @@ impl Kind {
 
     const fn asks(self) -> usize {
         match self {
-            Self::Read | Self::Which => 1,
             Self::Same | Self::Two => 2,
+            _ => 1,
         }
+    }
+
+    /// Whether the answer is an image and a box.
+    pub const fn is_grounding(self) -> bool {
+        matches!(self, Self::Find | Self::Largest | Self::Common | Self::Differ)
+    }
+
+    /// Whether the object asked for is the only one of its colour and shape by its name.
+    const fn is_named_once(self) -> bool {
+        matches!(self, Self::Which | Self::Find)
     }
 }
 
@@ -106,8 +132,10 @@ pub struct Layout {
     pub kind: Kind,
     /// The objects asked for: image, counted from 1, and position within its scene, counted from 0.
     pub asked: Vec<(usize, usize)>,
-    /// Where to look: the digit's box of each object asked for; in `which` questions the object's own box.
+    /// Where to look: the digit's box of each object asked for; where no digit is asked for, the object's own box.
     pub gold: Vec<Gold>,
+    /// The image that `common` and `differ` questions compare with.
+    pub other: Option<usize>,
     /// The strongest distractor in another image, of all objects asked for.
     pub across: Across,
     /// Whether an object asked for shares its image with another of its colour.
@@ -123,18 +151,22 @@ impl Layout {
 
 /// An object that has no place yet.
 #[derive(Clone, Copy)]
-struct Draft {
-    colour: Colour,
-    shape: Shape,
-    digit: u8,
+pub(super) struct Draft {
+    pub(super) colour: Colour,
+    pub(super) shape: Shape,
+    pub(super) digit: u8,
     /// Which of the objects asked for it is.
-    asked: Option<usize>,
+    pub(super) asked: Option<usize>,
 }
 
-struct Plan<'a> {
-    config: &'a WorldConfig,
-    rng: ChaCha8Rng,
-    images: Vec<Vec<Draft>>,
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a WorldConfig,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) images: Vec<Vec<Draft>>,
+    /// Images that have all their objects, counted from 0.
+    pub(super) closed: Vec<usize>,
+    /// The image that is compared with, counted from 0.
+    pub(super) other: Option<usize>,
     across: Across,
     within: bool,
 }
@@ -147,9 +179,16 @@ pub fn layout(config: &WorldConfig, seed: u64, index: u64) -> Layout {
     let kind = draw_kind(config, &mut rng);
     let fewest = if kind == Kind::Read { 1 } else { 2 };
     let count = between(&mut rng, config.images).max(fewest);
-    let mut plan = Plan { config, rng, images: vec![Vec::new(); count], across: Across::None, within: false };
-    let asked = plan.draw_asked(kind);
-    plan.distract(kind, &asked);
+    let (images, closed) = (vec![Vec::new(); count], Vec::new());
+    let mut plan = Plan { config, rng, images, closed, other: None, across: Across::None, within: false };
+    let asked = match kind {
+        Kind::Common => plan.draw_common(),
+        Kind::Differ => plan.draw_differing(),
+        _ => plan.draw_asked(kind),
+    };
+    if !matches!(kind, Kind::Largest | Kind::Common | Kind::Differ) {
+        plan.distract(kind, &asked);
+    }
     plan.fill(&asked);
     plan.finish(kind, &asked)
 }
@@ -171,11 +210,11 @@ fn draw_kind(config: &WorldConfig, rng: &mut ChaCha8Rng) -> Kind {
     drawn
 }
 
-fn between(rng: &mut ChaCha8Rng, [low, high]: [usize; 2]) -> usize {
+pub(super) fn between(rng: &mut ChaCha8Rng, [low, high]: [usize; 2]) -> usize {
     rng.random_range(low.max(1)..=high.max(low).max(1))
 }
 
-fn other_shape(rng: &mut ChaCha8Rng, shapes: [Shape; 4], shape: Shape) -> Shape {
+pub(super) fn other_shape(rng: &mut ChaCha8Rng, shapes: [Shape; 4], shape: Shape) -> Shape {
     let others: Vec<Shape> = shapes.into_iter().filter(|&other| other != shape).collect();
     others.choose(rng).copied().unwrap_or(shape)
 }
@@ -185,7 +224,7 @@ impl Plan<'_> {
         self.config.digits.clamp(2, 10)
     }
 
-    fn digit(&mut self) -> u8 {
+    pub(super) fn digit(&mut self) -> u8 {
         let digits = self.digits();
         self.rng.random_range(0..digits)
     }
@@ -195,7 +234,7 @@ impl Plan<'_> {
         (digit + self.rng.random_range(1..digits)) % digits
     }
 
-    fn shape(&mut self) -> Shape {
+    pub(super) fn shape(&mut self) -> Shape {
         self.config.shapes().choose(&mut self.rng).copied().unwrap_or(Shape::Circle)
     }
 
@@ -242,7 +281,7 @@ impl Plan<'_> {
             others.retain(|&other| self.images[other].len() < self.config.objects[1]);
             for (nth, other) in others.into_iter().enumerate() {
                 if nth == 0 || self.chance(0.5) {
-                    let twin = kind != Kind::Which && self.chance(0.5);
+                    let twin = !kind.is_named_once() && self.chance(0.5);
                     self.across = self.across.max(if twin { Across::Twin } else { Across::Colour });
                     self.plant(other, object, twin);
                 }
@@ -259,7 +298,7 @@ impl Plan<'_> {
 
     /// Fills images up to their count of objects with colours that are not asked for and new to the image.
     fn fill(&mut self, asked: &[(usize, Draft)]) {
-        for image in 0..self.images.len() {
+        for image in (0..self.images.len()).filter(|image| !self.closed.contains(image)).collect::<Vec<_>>() {
             let mut colours = self.config.colours().to_vec();
             colours.retain(|&colour| asked.iter().all(|(_, object)| object.colour != colour));
             colours.shuffle(&mut self.rng);
@@ -282,15 +321,19 @@ impl Plan<'_> {
                     places[nth] = (image + 1, position);
                 }
             }
-            scenes.push(Scene { objects: place(self.config, &mut self.rng, &drafts) });
+            scenes.push(Scene { objects: place(self.config, &mut self.rng, &drafts, kind) });
         }
         let object = |&(image, position): &(usize, usize)| (image, scenes[image - 1].objects[position]);
         let objects: Vec<(usize, Object)> = places.iter().map(object).collect();
-        let (question, answer) = words(kind, &objects);
-        let question = if self.config.is_second(Aspect::Wording) { second_words(kind, &objects) } else { question };
-        let region = |o: &Object| if kind == Kind::Which { o.bbox() } else { o.digit_box() };
+        let other = self.other.map(|image| image + 1);
+        let second = self.config.is_second(Aspect::Wording);
+        let (question, answer) =
+            if kind.is_grounding() { box_words(kind, &objects, other, second) } else { words(kind, &objects) };
+        let question = if second && !kind.is_grounding() { second_words(kind, &objects) } else { question };
+        let region = |o: &Object| if kind.zooms_needed() == 0 { o.bbox() } else { o.digit_box() };
         let gold = objects.iter().map(|(image, o)| Gold { image: *image, bbox: region(o) }).collect();
-        Layout { scenes, question, answer, kind, asked: places, gold, across: self.across, within: self.within }
+        let (across, within) = (self.across, self.within);
+        Layout { scenes, question, answer, kind, asked: places, gold, other, across, within }
     }
 }
 
@@ -331,10 +374,15 @@ fn second_words(kind: Kind, objects: &[(usize, Object)]) -> String {
 }
 
 /// Finds places at least [`SPACING`] apart.
-fn place(config: &WorldConfig, rng: &mut ChaCha8Rng, drafts: &[Draft]) -> Vec<Object> {
+fn place(config: &WorldConfig, rng: &mut ChaCha8Rng, drafts: &[Draft], kind: Kind) -> Vec<Object> {
     let small = config.is_second(Aspect::Sizes);
-    let (half, jitter) = if small { (SECOND_HALF, SECOND_JITTER) } else { (HALF, JITTER) };
-    let halves: Vec<u32> = drafts.iter().map(|_| rng.random_range(half.0..=half.1)).collect();
+    let (range, jitter) = if small { (SECOND_HALF, SECOND_JITTER) } else { (HALF, JITTER) };
+    let mut half = |draft: &Draft| match (kind, draft.asked) {
+        (Kind::Largest, Some(_)) => HALF.1,
+        (Kind::Largest, None) => rng.random_range(SMALL.0..=SMALL.1),
+        _ => rng.random_range(range.0..=range.1),
+    };
+    let halves: Vec<u32> = drafts.iter().map(&mut half).collect();
     let centres = (0..100).find_map(|_| try_centres(rng, &halves)).unwrap_or_else(|| grid(halves.len()));
     let mut objects = Vec::with_capacity(drafts.len());
     for ((draft, &half), centre) in drafts.iter().zip(&halves).zip(centres) {

@@ -8,7 +8,10 @@ use super::layout::{HALF, SECOND_HALF, SPACING};
 use super::*;
 
 fn mix(read: f64, which: f64, same: f64, two: f64) -> WorldConfig {
-    WorldConfig { questions: QuestionMix { read, which, same, two }, ..WorldConfig::default() }
+    WorldConfig {
+        questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
+        ..WorldConfig::default()
+    }
 }
 
 fn configs() -> impl Strategy<Value = WorldConfig> {
@@ -20,7 +23,7 @@ fn configs() -> impl Strategy<Value = WorldConfig> {
         .prop_map(|(images, objects, (read, which, same, two), (across, within), digits, second)| WorldConfig {
             images,
             objects,
-            questions: QuestionMix { read, which, same, two },
+            questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
             across,
             within,
             digits,
@@ -114,6 +117,7 @@ fn questions_and_answers_say_what_the_scenes_show() {
                 let digits = format!("{} {}", o[0].digit, o[1].digit);
                 (format!("What digits are on the {a} in image {i} and on the {b} in image {j} ?"), digits)
             }
+            other => panic!("{other:?} is not in the mix"),
         };
         assert_eq!((made.question, made.answer), (question, answer));
     }
@@ -137,7 +141,7 @@ fn answers_are_balanced() {
     for image in 1..=4 {
         near(share(&which, |l| l.answer == image.to_string()), 0.25);
     }
-    for (kind, wanted) in Kind::ALL.into_iter().zip([0.6, 0.2, 0.2, 0.0]) {
+    for (kind, wanted) in Kind::ALL.into_iter().zip([0.6, 0.2, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0]) {
         near(share(&WorldConfig::default(), |l| l.kind == kind), wanted);
     }
     // No distractor gives the answer of a pair away.
@@ -302,4 +306,108 @@ fn speed() {
     let start = std::time::Instant::now();
     (0..1000).for_each(|seed| drop(std::hint::black_box(render(scene, seed))));
     println!("render {:?} with {} objects", start.elapsed() / 1000, scene.objects.len());
+}
+
+fn boxes(find: f64, largest: f64, common: f64, differ: f64) -> WorldConfig {
+    let questions = QuestionMix { read: 0.0, which: 0.0, same: 0.0, two: 0.0, find, largest, common, differ };
+    WorldConfig { questions, ..WorldConfig::default() }
+}
+
+/// Colour and shape of the objects of an image.
+fn kinds(made: &Layout, image: usize) -> Vec<(Colour, Shape)> {
+    made.scenes[image - 1].objects.iter().map(|o| (o.colour, o.shape)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn questions_about_boxes_have_one_answer(
+        seed: u64, index: u64, images in 2usize..5, low in 1usize..4, more in 1usize..3, across in 0.0..1.0,
+    ) {
+        let (images, objects) = ([2, images], [low, low + more]);
+        let config = WorldConfig { images, objects, across, ..boxes(1.0, 1.0, 1.0, 1.0) };
+        config.validate().unwrap();
+        let made = layout(&config, seed, index);
+        prop_assert_eq!(&made, &layout(&config, seed, index));
+        prop_assert!((2..=images[1]).contains(&made.scenes.len()));
+        for scene in &made.scenes {
+            prop_assert!((objects[0]..=objects[1]).contains(&scene.objects.len()));
+            if made.kind != Kind::Largest {
+                check_scene(scene, &config);
+            }
+            for (a, b) in scene.objects.iter().flat_map(|a| scene.objects.iter().map(move |b| (a, b))) {
+                prop_assert!(a == b || a.bbox().iou(b.bbox()) == 0.0);
+            }
+        }
+        let (image, at) = made.asked[0];
+        let object = made.scenes[image - 1].objects[at];
+        let own = (object.colour, object.shape);
+        let all: Vec<_> = made.scenes.iter().flat_map(|scene| &scene.objects).collect();
+        match made.kind {
+            Kind::Find => prop_assert_eq!(all.iter().filter(|o| (o.colour, o.shape) == own).count(), 1),
+            Kind::Largest => prop_assert!(all.iter().all(|o| **o == object || f64::from(o.half) < 0.8 * 40.0)),
+            Kind::Common => {
+                let there = kinds(&made, made.other.unwrap());
+                let shared: Vec<_> = kinds(&made, image).into_iter().filter(|kind| there.contains(kind)).collect();
+                prop_assert_eq!(shared, [own]);
+            }
+            _ => {
+                let there = kinds(&made, made.other.unwrap());
+                let alone: Vec<_> = kinds(&made, image).into_iter().filter(|kind| !there.contains(kind)).collect();
+                prop_assert_eq!(alone, [own]);
+                prop_assert_eq!(there.len() + 1, made.scenes[image - 1].objects.len());
+            }
+        }
+        prop_assert_eq!(&made.gold, &[imagent_core::Gold { image, bbox: object.bbox() }]);
+        let answer = imagent_core::WrittenBox::read(&made.answer).unwrap();
+        prop_assert_eq!((answer.image, answer.corners), (Some(image), object.bbox().to_array()));
+    }
+}
+
+#[test]
+fn boxes_say_what_the_scenes_show() {
+    let of = |config: WorldConfig| layout(&config, 7, 3);
+    let find = of(boxes(1.0, 0.0, 0.0, 0.0));
+    let name = find.asked_objects().next().unwrap().name();
+    assert_eq!(find.question, format!("Where is the {name} ?"));
+    assert_eq!(of(boxes(0.0, 1.0, 0.0, 0.0)).question, "Where is the largest object ?");
+    for (config, word) in [(boxes(0.0, 0.0, 1.0, 0.0), "also"), (boxes(0.0, 0.0, 0.0, 1.0), "not")] {
+        let made = of(config);
+        let (image, other) = (made.asked[0].0, made.other.unwrap());
+        assert_eq!(made.question, format!("Where in image {image} is the object that is {word} in image {other} ?"));
+        assert_ne!(image, other);
+    }
+    for index in 0..40 {
+        let first = boxes(1.0, 1.0, 1.0, 1.0);
+        let second = WorldConfig { second: vec![Aspect::Wording], ..first.clone() };
+        let (a, b) = (layout(&first, 3, index), layout(&second, 3, index));
+        assert_ne!(a.question, b.question);
+        assert_eq!((a.answer, a.scenes), (b.answer, b.scenes));
+    }
+    let sizes = WorldConfig { second: vec![Aspect::Sizes], ..boxes(0.0, 1.0, 0.0, 0.0) };
+    assert!(sizes.validate().unwrap_err().to_string().contains("sizes of their own"));
+    for (nth, kind) in [Kind::Find, Kind::Largest, Kind::Common, Kind::Differ].into_iter().enumerate() {
+        near(share(&boxes(1.0, 1.0, 1.0, 1.0), |l| l.kind == kind), 0.25);
+        let config = WorldConfig { images: [4, 4], ..boxes(0.0, 0.0, 0.0, 0.0) };
+        let weight = |at: usize| f64::from(u8::from(at == nth));
+        let questions = boxes(weight(0), weight(1), weight(2), weight(3)).questions;
+        let config = WorldConfig { questions, ..config };
+        (1..=4).for_each(|image| near(share(&config, |l| l.asked[0].0 == image), 0.25));
+    }
+}
+
+#[test]
+fn samples_about_boxes_are_annotated_and_others_are_not() {
+    let made = generate(&boxes(0.0, 0.0, 1.0, 0.0), 5, 1);
+    let objects = made.sample.meta["objects"].as_array().unwrap();
+    assert_eq!(objects.len(), made.scenes.iter().map(|scene| scene.objects.len()).sum::<usize>());
+    let first = &made.scenes[0].objects[0];
+    let expected = serde_json::json!({"image": 1, "name": first.name(), "bbox": first.bbox().to_array()});
+    assert_eq!(objects[0], expected);
+    assert!(made.sample.meta["other"].is_u64());
+    assert_eq!(generate(&WorldConfig::default(), 5, 1).sample.meta.len(), 2);
+    // Weights of 0 are not written: datasets that were made before stay those of their configs.
+    let text = serde_json::to_string(&WorldConfig::default()).unwrap();
+    assert!(text.contains(r#"{"read":0.6,"which":0.2,"same":0.2,"two":0.0}"#), "{text}");
 }
