@@ -5,7 +5,7 @@
 //! * [`wording`]: the templates;
 //! * [`tell`]: a sample to the text of a turn, checked to give the annotated answer;
 //! * [`coco`]: detection annotation to questions over several images;
-//! * [`write`]: samples to a folder with trajectories.
+//! * [`mod@write`]: samples to a folder with trajectories.
 
 pub mod coco;
 #[cfg(test)]
