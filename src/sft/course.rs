@@ -110,7 +110,8 @@ fn open(course: &Course, index: usize, before: Option<&Path>) -> Result<Model, E
     open_model_seeded(&model, &adamw(course, &course.stages[index]), course.seed)
 }
 
-fn save(model: &Model, out: &Path, dtype: Dtype) -> Result<(), Error> {
+/// Writes a model's weights, with the files beside them.
+pub(super) fn save(model: &Model, out: &Path, dtype: Dtype) -> Result<(), Error> {
     let write = || {
         let writer = CheckpointWriter::new(out)?;
         model.policy.write(&writer, dtype)?;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use imagent::ablate::AblationConfig;
 use serde_json::Value;
 
-use super::harness::{Done, Place, metrics};
+use super::done::Done;
+use super::harness::{Place, metrics};
 
 const LAB: &str = r#"
 base = "config.toml"

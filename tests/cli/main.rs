@@ -5,6 +5,7 @@ mod ablate;
 mod bad_input;
 mod commands;
 mod datasets;
+mod done;
 mod harness;
 mod interrupt;
 mod lora;

@@ -1,19 +1,17 @@
 //! The updates, validation on the way, checkpoints to go on from, and the model with the best held-out loss at the end.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use dfdx::prelude::Cpu;
 use imagent_algorithms::SampleCursor;
 use imagent_analysis::{EventWriter, MetricsRow, MetricsWriter, read_metrics};
 use imagent_core::{Sample, SampleSource, TokenLoss, TokenScores, Weights};
-use imagent_models::checkpoint::CheckpointWriter;
 use imagent_models::codec::Codec;
 use imagent_models::config::Dtype;
-use imagent_models::policy::{QwenPolicy, policy_error};
+use imagent_models::policy::policy_error;
 use rayon::prelude::*;
 
 use super::config::SftConfig;
@@ -22,6 +20,7 @@ use super::stopping::Stopping;
 use crate::config::{Model, open_dataset, open_model_seeded};
 use crate::error::Error;
 use crate::run::{RunFolder, checkpoint};
+use crate::sft::course::save;
 
 /// The held-out loss in `metrics.jsonl`.
 const VALIDATION: &str = "sft/validation_loss";
@@ -275,14 +274,7 @@ impl Tuner<'_> {
             self.model.policy.read(&self.folder.checkpoint(best)).map_err(Error::OpenModel)?;
         }
         let out = self.folder.dir().join("model");
-        save(&self.model.policy, &self.model.dir, &out).map_err(Error::SaveModel)?;
+        save(&self.model, &out, Dtype::F32)?;
         Ok(out)
     }
-}
-
-fn save(policy: &QwenPolicy<Cpu>, aux: &Path, out: &Path) -> Result<(), imagent_models::error::ModelError> {
-    let writer = CheckpointWriter::new(out)?;
-    policy.write(&writer, Dtype::F32)?;
-    writer.aux(aux)?;
-    writer.finish()
 }
