@@ -9,6 +9,7 @@ mod forward;
 mod interrupt;
 mod loss;
 mod model;
+mod pipeline;
 mod plugins;
 mod progress;
 mod report;

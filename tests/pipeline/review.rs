@@ -1,0 +1,172 @@
+//! What people say of the questions: over HTTP, in a browser, and in the dataset.
+//!
+//! Where no browser is installed the test of the page says so and does nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::browser::{Page, installed};
+use super::{RULES, command, lines, run};
+
+/// The page of a pipeline.
+struct Review {
+    child: Child,
+    url: String,
+}
+
+impl Review {
+    fn start(dir: &Path) -> Self {
+        let args = ["data", "review", "out", "--port", "0"];
+        let mut child = command(dir, &args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap().trim_end_matches('/').to_owned();
+        Self { child, url }
+    }
+
+    fn items(&self) -> Vec<Value> {
+        ureq::get(&format!("{}/items", self.url)).call().unwrap().into_json().unwrap()
+    }
+
+    fn say(&self, review: Value) -> u16 {
+        match ureq::post(&format!("{}/review", self.url)).send_json(review) {
+            Ok(answer) | Err(ureq::Error::Status(_, answer)) => answer.status(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn end(mut self) {
+        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Review {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn made() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("p.toml"), RULES).unwrap();
+    run(dir.path(), &["data", "review", "out"]).fails(2, &["config.toml", "no pipeline is here"]);
+    run(dir.path(), &["data", "pipeline", "p.toml"]).works();
+    dir
+}
+
+fn dataset(dir: &Path) -> Vec<Value> {
+    lines(&dir.join("out/dataset/samples.jsonl"))
+}
+
+#[test]
+fn what_people_say_counts() {
+    let dir = made();
+    let before = dataset(dir.path());
+    let review = Review::start(dir.path());
+    let items = review.items();
+    let id = |i: usize| before[i]["id"].as_str().unwrap();
+    assert!(items.len() >= before.len() && items.iter().all(|item| item["review"].is_null()));
+    let said = |id: &str, decision: &str, question: &str| json!({"id": id, "decision": decision, "question": question, "answer": "9"});
+    assert_eq!(review.say(said(id(0), "reject", "x")), 200);
+    assert_eq!(review.say(said(id(1), "edit", "Which digit ?")), 200);
+    assert_eq!(review.say(said(id(2), "reject", "x")), 200);
+    assert_eq!(review.say(said(id(2), "accept", "x")), 200, "the last word counts");
+    for (wrong, code) in [
+        (said("nobody", "accept", "x"), 400),
+        (said(id(3), "edit", " "), 400),
+        (said(id(3), "praise", "x"), 400),
+        (json!({"id": id(3)}), 400),
+        (said(id(3), "edit", &"x".repeat(70_000)), 413),
+    ] {
+        assert_eq!(review.say(wrong.clone()), code, "{}", &wrong.to_string()[..wrong.to_string().len().min(200)]);
+    }
+    let plain = ureq::post(&format!("{}/review", review.url)).send_string("{}");
+    assert!(matches!(plain, Err(ureq::Error::Status(415, _))));
+    let strange = ureq::get(&format!("{}/items", review.url)).set("Host", "evil.example").call();
+    assert!(matches!(strange, Err(ureq::Error::Status(403, _))));
+    let image = ureq::get(&format!("{}/images/0", review.url)).call().unwrap();
+    assert_eq!(image.content_type(), "image/png");
+    assert!(matches!(ureq::get(&format!("{}/images/999", review.url)).call(), Err(ureq::Error::Status(404, _))));
+    let reviews: usize = review.items().iter().filter(|item| !item["review"].is_null()).count();
+    assert_eq!(reviews, 3);
+    review.end();
+    run(dir.path(), &["data", "pipeline", "p.toml"]).works();
+    let after = dataset(dir.path());
+    assert_eq!(after.len(), before.len() - 1);
+    assert_eq!((&after[0]["question"], &after[0]["answer"]), (&json!("Which digit ?"), &json!("9")));
+    assert_eq!((&after[0]["meta"]["reviewed"], &after[1]["meta"]["reviewed"]), (&json!("edit"), &json!("accept")));
+    assert_eq!((&after[1]["question"], &after[2]["meta"]["reviewed"]), (&before[2]["question"], &json!(false)));
+    run(dir.path(), &["data", "pipeline", "p.toml", "--set", "reviewed=true"]).works();
+    assert_eq!(dataset(dir.path()), after[..2]);
+}
+
+#[test]
+fn questions_are_decided_by_keyboard() {
+    let Some(browser) = installed() else {
+        eprintln!("no browser: the page is not tested (IMAGENT_BROWSER names one)");
+        return;
+    };
+    let dir = made();
+    let review = Review::start(dir.path());
+    let items = review.items();
+    let mut page = Page::visit(&browser, &review.url);
+    let question = |i: usize| items[i]["question"].clone();
+    wait(&mut page, "document.getElementById('question').textContent", &question(0));
+    wait(&mut page, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)", &json!(true));
+    let regions = items[0]["gold"].as_array().unwrap().len();
+    wait(&mut page, "document.querySelectorAll('.frame i').length", &json!(regions));
+    page.press("a");
+    wait(&mut page, "document.getElementById('question').textContent", &question(1));
+    page.press("r");
+    wait(&mut page, "document.getElementById('question').textContent", &question(2));
+    page.press("e");
+    wait(&mut page, "document.activeElement.id", &json!("new-question"));
+    page.value("document.getElementById('new-question').value = 'What <b>is</b> it ?'");
+    page.press("Escape");
+    wait(&mut page, "document.getElementById('edit').hidden", &json!(true));
+    page.press("e");
+    page.value("document.getElementById('new-question').value = 'What <b>is</b> it ?'");
+    page.value("document.getElementById('edit').requestSubmit()");
+    wait(&mut page, "document.getElementById('question').textContent", &question(3));
+    page.press("k");
+    wait(&mut page, "document.getElementById('question').textContent", &json!("What <b>is</b> it ?"));
+    assert_eq!(page.value("document.getElementById('state').textContent"), "edited");
+    page.press("u");
+    wait(&mut page, "document.getElementById('question').textContent", &question(3));
+    assert_eq!(page.value("document.getElementById('progress').value"), 3);
+    for (width, dark) in [(400, false), (1200, true)] {
+        page.look(width, dark);
+        assert_eq!(page.value("document.documentElement.scrollWidth > innerWidth"), false, "{width}");
+    }
+    if let Some(folder) = std::env::var_os("IMAGENT_SCREENSHOTS") {
+        page.picture(&Path::new(&folder).join("review.png"));
+    }
+    assert_eq!(page.complaints_but(&review.url), Vec::<String>::new());
+    review.end();
+    let said = lines(&dir.path().join("out/reviews.jsonl"));
+    let decisions: Vec<&str> = said.iter().map(|review| review["decision"].as_str().unwrap()).collect();
+    assert_eq!(decisions, ["accept", "reject", "edit"]);
+    assert_eq!(said[2]["question"], "What <b>is</b> it ?");
+    assert_eq!(said[2]["answer"], items[2]["answer"]);
+}
+
+/// Waits until an expression has a value.
+fn wait(page: &mut Page, expression: &str, wanted: &Value) {
+    let start = Instant::now();
+    loop {
+        let found = page.value(expression);
+        if found == *wanted {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{expression}: {found}, not {wanted}");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
