@@ -108,6 +108,9 @@ impl<T: Serialize> Writer<T> {
     }
 }
 
+/// What a step does with one item.
+type Work<'a, I, T> = dyn Fn(&str, &I) -> Result<Line<T>, Error> + Sync + 'a;
+
 /// Does what is left of a step, and returns all of it: a line an item, in order. `work` depends on the item alone.
 ///
 /// # Errors
@@ -116,7 +119,7 @@ pub(super) fn step<I: Sync, T: Serialize + DeserializeOwned + Send>(
     place: &Place<'_>,
     name: &str,
     items: &[(String, I)],
-    work: &(dyn Fn(&str, &I) -> Result<Line<T>, Error> + Sync),
+    work: &Work<'_, I, T>,
 ) -> Result<Vec<Line<T>>, Error> {
     let path = place.folder.join(name);
     let done: Vec<Line<T>> = read(&path)?;
