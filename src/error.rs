@@ -138,6 +138,14 @@ pub enum Error {
     /// A demonstration could not be turned into tokens.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A sample cannot be trained on.
+    #[error("{id}: {problem}")]
+    BadTrajectory {
+        /// The sample.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A stage of a course did not reach what it must.
     #[error("stage {stage} did not pass its gate: {failed}; the model as it is: {}", kept.display())]
     Gate {
@@ -235,6 +243,7 @@ impl Error {
             | Self::Occupied { .. }
             | Self::OtherRun { .. }
             | Self::ChangedArm(_)
+            | Self::BadTrajectory { .. }
             | Self::BadCheckpoint { .. } => true,
         }
     }

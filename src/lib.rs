@@ -57,11 +57,12 @@ pub mod prelude {
         EncodeError, Encoder, Key, Message, Next, OnTurn, PolicyError, PolicyPrompt, SampledTurn, ScoreRow, Segment,
         SegmentImage, StopReason, TokenScores, UpdateReport, Weights,
     };
-    pub use imagent_data::{Folder, SynthConfig, WorldConfig, WorldSource};
+    pub use imagent_data::{Folder, Mixture, Reader, Share, SynthConfig, WorldConfig, WorldSource};
     pub use imagent_models::adamw::AdamWConfig;
     pub use imagent_models::policy::QwenPolicy;
     pub use imagent_rewards::{
-        Accumulative, Accuracy, Counterfactual, DeepEyes, Format, Grader, ImAgent, Length, Product, Sum, Term, ToolUse,
+        Accumulative, Accuracy, BoxMeasure, CountedOn, Counterfactual, DeepEyes, Format, Grader, GroundingImage,
+        GroundingObject, ImAgent, Length, Product, Sum, Term, ToolUse,
     };
     pub use imagent_tools::{Compare, Contrast, Flip, LookBack, Mark, Rotate, ZoomIn};
 

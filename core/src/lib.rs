@@ -14,6 +14,7 @@ pub mod chat;
 pub mod encoder;
 pub mod episode;
 pub mod frame;
+pub mod grounding;
 pub mod group;
 pub mod image;
 pub mod mask;
@@ -37,6 +38,7 @@ pub use crate::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, Cha
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
 pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
+pub use crate::grounding::{Grounding, WrittenBox, gold_boxes, image_named};
 pub use crate::group::{Group, ScoredTrajectory, TrainBatch, TrainRow};
 pub use crate::image::{CropOrigin, ImageShelf, Orientation, ShelfImage};
 pub use crate::mask::{Mask, MaskSet};

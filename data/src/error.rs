@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::tables::Place;
+
 /// Why data could not be made, read or written. Lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -129,6 +131,22 @@ pub enum DataError {
         /// Why not.
         problem: String,
     },
+    /// A row of a published format that is wrong, or an image of it.
+    #[error("{place}: {problem}")]
+    BadRow {
+        /// File and line, or file and row.
+        place: Place,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A folder or file that is no dataset of a known format.
+    #[error("{path}: {problem}", path = path.display())]
+    NotADataset {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        problem: String,
+    },
     /// A position at or above the number of samples.
     #[error("{file}: no sample at position {position}, there are {samples}", file = file.display())]
     NoSample {
@@ -172,5 +190,14 @@ impl DataError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+/// The parser's message with the column only: its line is always 1.
+pub(crate) fn without_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => format!("{} (column {})", &text[..end], error.column()),
+        None => text,
     }
 }

@@ -1,11 +1,12 @@
-//! Fuzzes `samples.jsonl`: a folder that `check` finds nothing wrong with opens, and every sample of it can be had.
+//! Fuzzes `samples.jsonl`: a folder that a survey finds nothing wrong with opens, and every sample of it can be had.
 #![no_main]
 
 use std::fs;
 use std::sync::OnceLock;
 
 use imagent::core::SampleSource;
-use imagent::data::{Folder, check};
+use imagent::data::Folder;
+use imagent::data::formats::{FOLDER as OWN, Finding, Select, survey};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -27,10 +28,14 @@ fn folder() -> TempDir {
 fuzz_target!(|bytes: &[u8]| {
     let root = FOLDER.get_or_init(folder).path().join("data");
     fs::write(root.join("samples.jsonl"), bytes).unwrap();
-    let report = check(&root);
-    assert!(report.bad.iter().all(|error| error.to_string().lines().count() == 1), "{report}");
-    let opened = Folder::open(&root);
-    if report.is_clean() {
+    let select = Select { format: Some(OWN), split: None };
+    let report = survey(&root, select, None, &mut |finding| {
+        if let Finding::Problem(error) = finding {
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+    });
+    let (report, opened) = (report.unwrap(), Folder::open(&root));
+    if report.problems == 0 {
         let folder = opened.unwrap();
         assert_eq!(folder.len(), report.rows);
         for position in 0..folder.len() {

@@ -166,6 +166,22 @@ fn no_answer_is_worth_nothing() {
     }
 }
 
+#[test]
+fn a_sample_may_say_how_it_is_graded() {
+    let with = |kind: Option<&str>, gold: &str, answer: &str| {
+        let trajectory = answered(gold, answer);
+        let mut sample = (*trajectory.sample).clone();
+        sample.meta.extend(kind.map(|kind| ("answer_kind".to_owned(), kind.into())));
+        Grader::Sample {}.grade(&sample, &trajectory).map_err(|error| error.to_string())
+    };
+    assert_eq!(with(Some("choice"), "B", "(B)"), Ok(1.0));
+    assert_eq!(with(Some("text"), "B", "(B)"), Ok(0.0));
+    assert_eq!(with(None, "a cup", "A cup."), Ok(1.0));
+    assert_eq!(with(Some("box"), "[0, 0, 20, 10]", "[0, 0, 20, 9]"), Ok(1.0));
+    assert_eq!(with(Some("box"), "[0, 0, 20, 10]", "[0, 0, 9, 9]"), Ok(0.0));
+    assert!(with(Some("choice"), "a cup", "B").unwrap_err().contains("not a letter of a choice"));
+}
+
 proptest! {
     #[test]
     fn any_answer_has_a_grade_from_0_to_1(answer in "[\\[\\]{}(),;:\"0-9a-z. \\n−-]{0,40}", threshold in 0.01f64..1.0) {

@@ -1,16 +1,20 @@
-//! `imagent data`: make, check and describe dataset folders.
+//! `imagent data`: make, check, convert and describe datasets.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Subcommand;
 use imagent::config::Document;
 use imagent_analysis::table;
-use imagent_core::SampleSource;
-use imagent_data::{Folder, SynthConfig, check, ensure_synth};
+use imagent_data::formats::{FOLDER, FORMATS, Finding, Picture, Preview, Select, Survey, import, open, survey};
+use imagent_data::{SynthConfig, ensure_synth};
 
-use super::{InputError, print};
+use super::{annotate, print, progress};
+
+/// Files that are listed by name.
+const FILES: usize = 10;
 
 /// Arguments of `imagent data`.
 #[derive(clap::Args)]
@@ -36,15 +40,39 @@ enum Command {
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
     },
-    /// Read every sample and image of a folder and list what is wrong
+    /// Tell what a dataset holds and list every row and image that is wrong (exit code 1)
     Check {
-        /// The folder
+        /// A dataset folder of any format, or a file of one
         path: PathBuf,
+        #[command(flatten)]
+        part: Part,
+        /// Writes a contact sheet of the first samples, their boxes drawn in
+        #[arg(long, value_name = "FILE.png")]
+        preview: Option<PathBuf>,
+        /// Print what is counted as JSON
+        #[arg(long)]
+        json: bool,
     },
+    /// Convert a dataset of any format to a dataset folder
+    Import {
+        /// A dataset folder of any format, or a file of one
+        path: PathBuf,
+        /// The folder to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Make reasoning trajectories of annotation: objects, boxes, images
+    Annotate(annotate::Args),
+    /// List the formats that are read
+    Formats,
     /// Count samples by kind, images and zooms needed
     Stats {
-        /// The folder
+        /// A dataset folder of any format, or a file of one
         path: PathBuf,
+        #[command(flatten)]
+        part: Part,
         /// Print as JSON
         #[arg(long)]
         json: bool,
@@ -73,6 +101,26 @@ enum Command {
     },
 }
 
+/// Which rows of which format.
+#[derive(clap::Args)]
+struct Part {
+    /// The format [default: whichever fits]
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
+    /// Only tables whose names begin so, such as train [default: all, if they are of one split]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Only the first N rows
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+impl Part {
+    fn select(&self) -> Select<'_> {
+        Select { format: self.format.as_deref(), split: self.split.as_deref() }
+    }
+}
+
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.command {
@@ -81,20 +129,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
             let given = given.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
             synth(&out, given.chain(sets))
         }
-        Command::Check { path } => {
-            let report = check(&path);
-            if report.is_clean() {
-                return print(&format!("{report}\n"));
-            }
-            Err(InputError(report.to_string()).into())
+        Command::Check { path, part, preview, json } => check(&path, &part, preview.as_deref(), json),
+        Command::Import { path, out, part } => bring(&path, &out, &part),
+        Command::Annotate(args) => annotate::run(args),
+        Command::Formats => {
+            let rows: Vec<_> = std::iter::once((FOLDER, "our own folder: samples.jsonl and image files"))
+                .chain(FORMATS.iter().map(|format| (format.name, format.about)))
+                .map(|(name, about)| vec![name.to_owned(), about.to_owned()])
+                .collect();
+            print(&table(&["format", "what"], &rows))
         }
-        Command::Stats { path, json } => stats(&path, json),
+        Command::Stats { path, part, json } => stats(&path, &part, json),
         Command::Pipeline { config, out, sets, json } => super::pipeline::run(&config, out, sets, json),
         Command::Review { path, port } => super::pipeline::review(path, port),
     }
 }
 
-fn synth(out: &std::path::Path, sets: impl Iterator<Item = String>) -> Result<()> {
+fn synth(out: &Path, sets: impl Iterator<Item = String>) -> Result<()> {
     let mut document = Document::default();
     for set in sets {
         document.set(&set, &toml::Table::new()).map_err(imagent::Error::from)?;
@@ -105,24 +156,92 @@ fn synth(out: &std::path::Path, sets: impl Iterator<Item = String>) -> Result<()
     print(&format!("{} samples with {} images {how} {}\n", made.samples, made.images, out.display()))
 }
 
-fn stats(path: &std::path::Path, json: bool) -> Result<()> {
-    let folder = Folder::open(path).map_err(imagent::Error::from)?;
+/// Problems go to standard error as they are met, the counts to standard output.
+fn check(path: &Path, part: &Part, preview: Option<&Path>, json: bool) -> Result<()> {
+    let mut sheet = Preview::default();
+    let counted = survey(path, part.select(), part.limit, &mut |finding| match finding {
+        Finding::Problem(error) => say(&format!("{}\n", chain(error))),
+        Finding::Warning(error) => say(&format!("warning: {}\n", chain(error))),
+        Finding::Row(entry, images) if preview.is_some() => sheet.add(entry, images),
+        Finding::Row(..) => {}
+    });
+    let counted = counted.map_err(imagent::Error::from)?;
+    if let Some(file) = preview {
+        sheet.write(file).map_err(imagent::Error::from)?;
+    }
+    let Survey { rows, images, problems, .. } = counted;
+    print(&if json {
+        format!("{:#}\n", serde_json::to_value(&counted)?)
+    } else {
+        let described = table(&["what", "value", "count"], &described(&counted));
+        format!("{described}{rows} rows, {images} images, {problems} problems\n")
+    })?;
+    if problems == 0 { Ok(()) } else { Err(anyhow::anyhow!("{}: {problems} problems", path.display())) }
+}
+
+/// A line for people; nothing is lost to the program if nobody reads it.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// An error and what the system said.
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+fn described(counted: &Survey) -> Vec<Vec<String>> {
+    let line = |what: &str, value: String, count: String| vec![what.to_owned(), value, count];
+    let mut rows = vec![line("format", counted.format.clone(), String::new())];
+    rows.extend(counted.files.iter().take(FILES).map(|file| line("file", file.display().to_string(), String::new())));
+    if let Some(more) = counted.files.len().checked_sub(FILES).filter(|more| *more > 0) {
+        rows.push(line("file", "and more".into(), more.to_string()));
+    }
+    rows.extend(counted.kinds.iter().map(|(kind, count)| line("kind", kind.clone(), count.to_string())));
+    rows.extend(counted.answers.iter().map(|(kind, count)| line("answer", kind.clone(), count.to_string())));
+    rows.extend(
+        counted.images_a_row.iter().map(|(n, count)| line("images of a row", n.to_string(), count.to_string())),
+    );
+    if let Some([(w, h), (width, height)]) = counted.sizes {
+        rows.push(line("image size", format!("{w}×{h} to {width}×{height}"), counted.images.to_string()));
+        rows.push(line("image bytes", String::new(), counted.bytes.to_string()));
+    }
+    rows.push(line("boxes", String::new(), counted.boxes.to_string()));
+    rows
+}
+
+fn bring(path: &Path, out: &Path, part: &Part) -> Result<()> {
+    let tell = progress::counter("samples");
+    let made = import(path, part.select(), out, part.limit, &mut |done| tell(done));
+    let made = made.map_err(imagent::Error::from)?;
+    let how = if made.written { "written to" } else { "already in" };
+    print(&format!("{} samples with {} images {how} {}\n", made.samples, made.images, out.display()))
+}
+
+fn stats(path: &Path, part: &Part, json: bool) -> Result<()> {
+    let dataset = open(path, part.select()).map_err(imagent::Error::from)?;
+    let samples = part.limit.unwrap_or(usize::MAX).min(dataset.len());
     let mut counts: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-    for position in 0..folder.len() {
-        let sample = folder.sample(position).map_err(imagent::Error::from)?;
-        let zooms = sample.zooms_needed.map_or_else(|| "unknown".to_owned(), |zooms| zooms.to_string());
+    let mut files = HashSet::new();
+    for position in 0..samples {
+        let entry = dataset.entry(position).map_err(imagent::Error::from)?;
+        let zooms = entry.zooms_needed.map_or_else(|| "unknown".to_owned(), |zooms| zooms.to_string());
         for (what, value) in
-            [("kind", sample.kind), ("images", sample.images.len().to_string()), ("zooms needed", zooms)]
+            [("kind", entry.kind), ("images", entry.pictures.len().to_string()), ("zooms needed", zooms)]
         {
             *counts.entry(what).or_default().entry(value).or_default() += 1;
         }
+        // A file may be named in several ways.
+        files.extend(entry.pictures.into_iter().map(|picture| match picture {
+            Picture::File { path, .. } => Picture::File { name: String::new(), path },
+            cell => cell,
+        }));
     }
     if json {
-        let all = serde_json::json!({"samples": folder.len(), "images": folder.image_files(), "counts": counts});
+        let all = serde_json::json!({"samples": samples, "images": files.len(), "counts": counts});
         return print(&format!("{all:#}\n"));
     }
-    let mut rows = vec![vec!["samples".to_owned(), String::new(), folder.len().to_string()]];
-    rows.push(vec!["image files".to_owned(), String::new(), folder.image_files().to_string()]);
+    let mut rows = vec![vec!["samples".to_owned(), String::new(), samples.to_string()]];
+    rows.push(vec!["image files".to_owned(), String::new(), files.len().to_string()]);
     let line = |what: &str, value: &String, count: &usize| vec![what.to_owned(), value.clone(), count.to_string()];
     rows.extend(counts.iter().flat_map(|(what, of)| of.iter().map(move |(value, count)| line(what, value, count))));
     print(&table(&["what", "value", "count"], &rows))

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use imagent::config::{Config, open_dataset};
+use imagent_analysis::record::write_atomic;
 use imagent_analysis::{TrajectoryRecord, before_after, write_rollouts};
 use imagent_models::config::Dtype;
 use serde_json::json;
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     /// Write every episode, one line of JSON each
     #[arg(long, value_name = "FILE.jsonl")]
     transcripts: Option<PathBuf>,
+    /// Keep settings, trajectories and figures in this folder: config.toml, rollouts.jsonl, eval.json
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -42,12 +46,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
-    let data = held_out.path.clone();
+    let data: Vec<String> = held_out.parts().into_iter().map(|part| part.path).collect();
+    let data = data.join(", ");
     let (model, endpoint) = match &config.endpoint {
         Some(endpoint) => (endpoint.model.clone(), Some(endpoint.url.clone())),
         None => (config.model.path.clone(), None),
     };
+    let resolved = config.to_toml();
     let evaluation = evaluate(config, args.source.weights.dtype())?;
+    if let Some(dir) = &args.save {
+        imagent::ablate::save_evaluation(dir, &resolved, &evaluation)?;
+    }
     if let Some(path) = &args.transcripts {
         let members = evaluation.groups.iter().flat_map(|group| &group.members);
         write_rollouts(path, &members.map(TrajectoryRecord::from).collect::<Vec<_>>())?;
@@ -58,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let text = format!("{result:#}\n");
     if let Some(out) = &args.out {
-        std::fs::write(out, &text).with_context(|| out.display().to_string())?;
+        write_atomic(out, text.as_bytes())?;
     }
     print(&if args.json { text } else { before_after(None, Some(&evaluation.metrics)) })
 }

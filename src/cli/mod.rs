@@ -1,6 +1,7 @@
 //! Subcommands, one file each; and what all of them do alike: print, fail, read settings.
 
 mod ablate;
+mod annotate;
 mod attention;
 mod chat_file;
 mod data;
@@ -38,7 +39,7 @@ struct Cli {
 enum Command {
     /// Train by reinforcement learning; evaluate before and after
     Train(train::Args),
-    /// Make a base model by supervised fine-tuning
+    /// Train on conversations, or make a base model from nothing, by supervised fine-tuning
     Sft(sft::Args),
     /// Run the arms of an experiment over seeds and compare them
     Ablate(ablate::Args),
@@ -48,7 +49,7 @@ enum Command {
     Rollout(rollout::Args),
     /// Serve a model to OpenAI's clients
     Serve(serve::Args),
-    /// Make, check and describe dataset folders
+    /// Make, check, convert and describe datasets
     Data(data::Args),
     /// Measure where the attention of sampled tokens goes
     Attention(attention::Args),

@@ -22,6 +22,16 @@ pub(crate) fn reporter() -> Box<dyn Watch> {
     if std::io::stderr().is_terminal() { Box::new(Bar { bar: bar() }) } else { Box::new(Lines::default()) }
 }
 
+/// Tells how many things are done: in place on a terminal, a line for each thousand elsewhere.
+pub(crate) fn counter(things: &'static str) -> impl Fn(usize) {
+    let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
+    move |done| match &bar {
+        Some(bar) => bar.set_message(format!("{done} {things}")),
+        None if done.is_multiple_of(1000) => Lines::line(&format!("{done} {things}")),
+        None => {}
+    }
+}
+
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     // The template is a constant that parses.

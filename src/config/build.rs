@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
 use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
-use imagent_data::{Folder, ensure_synth};
+use imagent_data::formats::Select;
+use imagent_data::{GoldCrops, Mixture, Share, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::config::Dtype;
 use imagent_models::error::ModelError;
@@ -15,7 +16,7 @@ use imagent_models::qwen::Tuning;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::validated::{Config, DatasetConfig, ModelConfig};
+use super::validated::{Config, DatasetConfig, MixConfig, ModelConfig};
 use crate::assets;
 use crate::error::Error;
 use crate::experiment::{DynExperiment, Experiment};
@@ -143,33 +144,63 @@ pub fn nano_base() -> Result<TempDir, Error> {
     Ok(folder)
 }
 
-/// The first samples of a folder.
-struct First {
-    source: Folder,
+/// The first samples of a dataset; of a mixture, whose parts stand one after the other, samples at even distances.
+struct Limited {
+    source: Box<dyn SampleSource>,
     count: usize,
+    spread: bool,
 }
 
-impl SampleSource for First {
+impl Limited {
+    fn new(source: Box<dyn SampleSource>, limit: usize, spread: bool) -> Self {
+        let count = if limit == 0 { source.len() } else { limit.min(source.len()) };
+        Self { source, count, spread }
+    }
+
+    fn place(&self, position: usize) -> usize {
+        let spread = || (position as u128 * self.source.len() as u128 / self.count as u128) as usize;
+        if self.spread { spread() } else { position }
+    }
+}
+
+impl SampleSource for Limited {
     fn len(&self) -> usize {
         self.count
     }
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError> {
         if position >= self.count {
-            return Err(SampleError(format!("no sample at position {position}, the first {} are used", self.count)));
+            return Err(SampleError(format!("no sample at position {position}, {} are used", self.count)));
         }
         let _span = tracing::trace_span!("samples").entered();
-        self.source.get(position)
+        self.source.get(self.place(position))
     }
     fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
-        if position < self.count { self.source.prefetch(position) } else { Vec::new() }
+        if position < self.count { self.source.prefetch(self.place(position)) } else { Vec::new() }
     }
 }
 
-/// Opens a dataset folder, making it first where it is a synthetic one.
+/// Opens a dataset, making it first where it is a synthetic one, or the datasets of a mixture.
 ///
 /// # Errors
 /// Names file and line, or the key that an existing folder was made with differently.
 pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn SampleSource>, Error> {
+    if dataset.mix.is_empty() {
+        return open_one(dataset, key);
+    }
+    let share = |(part, of): (&MixConfig, &DatasetConfig)| -> Result<Share, Error> {
+        let last = Path::new(&part.path).file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = if part.name.is_empty() { last.unwrap_or_else(|| part.path.clone()) } else { part.name.clone() };
+        Ok(Share { name, source: open_one(of, key)?, weight: part.weight })
+    };
+    let shares = dataset.mix.iter().zip(&dataset.parts()).map(share).collect::<Result<_, Error>>()?;
+    Ok(Box::new(Limited::new(Box::new(Mixture::new(shares)?), dataset.limit, true)))
+}
+
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn SampleSource>, Error> {
     if dataset.path.is_empty() {
         return Err(Error::NoDataset { key });
     }
@@ -177,9 +208,14 @@ pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dy
     if let Some(synth) = &dataset.synth {
         ensure_synth(synth, path)?;
     }
-    let source = Folder::open(path)?.with_cache(dataset.cache_mib << 20);
-    let count = if dataset.limit == 0 { source.len() } else { dataset.limit.min(source.len()) };
-    Ok(Box::new(First { source, count }))
+    let select = Select { format: given(&dataset.format), split: given(&dataset.split) };
+    let mut source = imagent_data::open(path, select)?;
+    source.keep(dataset.cache_mib << 20);
+    let source = Limited::new(source, dataset.limit, false);
+    Ok(match dataset.gold_crops {
+        0 => Box::new(source),
+        side => Box::new(GoldCrops::new(source, side)),
+    })
 }
 
 /// A run's parts from a config, plug-ins boxed.

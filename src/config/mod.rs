@@ -27,5 +27,5 @@ pub use overrides::Override;
 pub use raw::{Document, closest};
 pub(crate) use train::is_due;
 pub use train::{Schedule, TrainConfig};
-pub(crate) use validated::model_error;
-pub use validated::{Config, DataConfig, DatasetConfig, ModelConfig};
+pub use validated::{Config, DataConfig, DatasetConfig, MixConfig, ModelConfig};
+pub(crate) use validated::{check_dataset, check_name, model_error};

@@ -5,6 +5,7 @@ use std::path::Path;
 use imagent_algorithms::{ActionMask, Grpo, TrainError, TrainSettings, TrajectoryMask};
 use imagent_analysis::alarms::AlarmConfig;
 use imagent_core::{Limits, Mask, PolicyOptimizer, PromptStyle, Reward, Sampling, Tool};
+use imagent_data::formats::named;
 use imagent_data::{CACHE_MIB, DataError, SynthConfig};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::error::ModelError;
@@ -149,26 +150,89 @@ pub struct DataConfig {
     pub eval: Option<DatasetConfig>,
 }
 
-/// A dataset folder.
+/// A dataset, or a mixture of several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatasetConfig {
-    /// The folder.
+    /// The folder, or a file of a published format.
     pub path: String,
-    /// Uses the first so many samples; 0 (default) uses all.
+    /// The format, by its name in `imagent data formats`. Default: whichever fits.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// What the names of its tables begin with, such as `train`. Default: all tables, if they are of one split.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub split: String,
+    /// Uses the first so many samples, of a mixture so many at even distances; 0 (default) uses all.
     pub limit: usize,
-    /// Most MiB of decoded images kept in memory, besides those of the step in progress; the least recently used leave first. Images
+    /// Gives each gold region with the question, as a further image: a square of so many pixels of the image file around it, as a zoom would
+    /// show it (samples that need no zoom are left as they are). 0 (default): none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gold_crops: u32,
+    /// Most MiB of decoded images kept in memory (the datasets of a mixture divide them by their weights), besides those of the step in progress; the least recently used leave first. Images
     /// of the next step are decoded ahead into it, so 0, which keeps none, also means that each step waits for its images.
     /// Default 512. Figures do not depend on it.
     pub cache_mib: usize,
     /// Makes the folder, where it does not exist, as this synthetic dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<SynthConfig>,
+    /// Datasets to mix, in place of `path`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixConfig>,
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl Default for DatasetConfig {
     fn default() -> Self {
-        Self { path: String::new(), limit: 0, cache_mib: CACHE_MIB, synth: None }
+        let [path, format, split] = std::array::from_fn(|_| String::new());
+        Self { path, format, split, limit: 0, gold_crops: 0, cache_mib: CACHE_MIB, synth: None, mix: Vec::new() }
+    }
+}
+
+/// A dataset of a mixture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixConfig {
+    /// What the ids of its samples begin with; different ones within a mixture. Default: the last part of `path`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its share of the positions is its weight over the sum of all weights; above 0. Default 1.
+    pub weight: f64,
+    /// As in `[data.train]`.
+    pub path: String,
+    /// As in `[data.train]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// As in `[data.train]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub split: String,
+    /// As in `[data.train]`.
+    pub limit: usize,
+    /// As in `[data.train]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synth: Option<SynthConfig>,
+}
+
+impl Default for MixConfig {
+    fn default() -> Self {
+        let DatasetConfig { path, format, split, limit, synth, .. } = DatasetConfig::default();
+        Self { name: String::new(), weight: 1.0, path, format, split, limit, synth }
+    }
+}
+
+impl DatasetConfig {
+    /// The datasets that this one consists of: those that are mixed, or itself.
+    pub fn parts(&self) -> Vec<DatasetConfig> {
+        let total: f64 = self.mix.iter().map(|part| part.weight).sum();
+        let part = |part: &MixConfig| {
+            let MixConfig { path, format, split, limit, synth, .. } = part.clone();
+            let gold_crops = self.gold_crops;
+            let cache_mib = (self.cache_mib as f64 * part.weight / total) as usize;
+            DatasetConfig { path, format, split, limit, gold_crops, cache_mib, synth, mix: Vec::new() }
+        };
+        if self.mix.is_empty() { vec![self.clone()] } else { self.mix.iter().map(part).collect() }
     }
 }
 
@@ -243,7 +307,7 @@ impl Config {
     }
 }
 
-fn check_name(name: &str) -> Result<(), (String, String)> {
+pub(crate) fn check_name(name: &str) -> Result<(), (String, String)> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         let problem = format!("must be of letters, digits, `-`, `_` and `.`, and not start with `.`, got {name:?}");
@@ -252,15 +316,39 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
     Ok(())
 }
 
-fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
-    if let Some(mib) = dataset.map(|dataset| dataset.cache_mib).filter(|mib| *mib > MOST_CACHE_MIB) {
-        return Err((format!("{key}.cache_mib"), format!("must be at most {MOST_CACHE_MIB}, got {mib}")));
+pub(crate) fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
+    let Some(dataset) = dataset else { return Ok(()) };
+    if dataset.cache_mib > MOST_CACHE_MIB {
+        let problem = format!("must be at most {MOST_CACHE_MIB}, got {}", dataset.cache_mib);
+        return Err((format!("{key}.cache_mib"), problem));
     }
-    let Some(synth) = dataset.and_then(|dataset| dataset.synth.as_ref()) else { return Ok(()) };
-    synth.validate().map_err(|error| match error {
-        DataError::Config { key: inner, problem } => (format!("{key}.synth.{inner}"), problem),
-        other => (format!("{key}.synth"), other.to_string()),
-    })
+    if !dataset.mix.is_empty() {
+        let DatasetConfig { limit, cache_mib, mix, .. } = dataset.clone();
+        if *dataset != (DatasetConfig { limit, cache_mib, mix, ..DatasetConfig::default() }) {
+            return Err((format!("{key}.mix"), "stands in place of path, format, split and synth".to_owned()));
+        }
+    }
+    for part in &dataset.mix {
+        if !(part.weight.is_finite() && part.weight > 0.0) {
+            return Err((format!("{key}.mix.weight"), format!("must be above 0, got {}", part.weight)));
+        }
+        if part.path.is_empty() {
+            return Err((format!("{key}.mix.path"), "is not set: name a dataset".to_owned()));
+        }
+    }
+    let key = if dataset.mix.is_empty() { key.to_owned() } else { format!("{key}.mix") };
+    dataset.parts().iter().try_for_each(|part| check_part(&key, part))
+}
+
+fn check_part(key: &str, dataset: &DatasetConfig) -> Result<(), (String, String)> {
+    let told = |error: DataError, outer: &str| match error {
+        DataError::Config { key: inner, problem } => (format!("{outer}.{inner}"), problem),
+        other => (outer.to_owned(), other.to_string()),
+    };
+    if !dataset.format.is_empty() {
+        named(&dataset.format).map_err(|error| told(error, key))?;
+    }
+    dataset.synth.as_ref().map_or(Ok(()), SynthConfig::validate).map_err(|error| told(error, &format!("{key}.synth")))
 }
 
 fn setting_error(error: TrainError) -> (String, String) {

@@ -4,10 +4,13 @@
 mod ablate;
 mod bad_input;
 mod commands;
+mod datasets;
+mod done;
 mod harness;
 mod interrupt;
 mod lora;
 mod methods;
+mod mirg;
 mod models;
 mod runs;
 mod settings;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+#[path = "../cli/done.rs"]
+mod done;
 mod process;
 mod refused;
 mod replies;

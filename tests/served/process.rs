@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,30 +22,6 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command.args(args).stdin(Stdio::null()).env_remove("OPENAI_API_KEY").env("HF_HUB_OFFLINE", "1");
     command.env("RAYON_NUM_THREADS", "2").env("NO_PROXY", "127.0.0.1");
     command
-}
-
-/// What a process left.
-pub(crate) struct Done {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl From<Output> for Done {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-impl Done {
-    /// It ended with this code, on one line that says all of `parts`.
-    pub(crate) fn fails(&self, code: i32, parts: &[&str]) {
-        let lines: Vec<&str> = self.err.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert!(self.code == Some(code) && lines.len() == 1, "{:?}: {}", self.code, self.err);
-        assert!(!self.err.contains("panicked"), "{}", self.err);
-        parts.iter().for_each(|part| assert!(lines[0].contains(part), "{part:?} is not in {:?}", lines[0]));
-    }
 }
 
 /// A server that ends with the test.

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use super::process::{Done, Served, command, question};
+use super::done::Done;
+use super::process::{Served, command, question};
 
 #[track_caller]
 fn refuses((status, answer): (u16, Value), wanted: u16, param: Value, part: &str) {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::process::{Done, Served, command, image, place, question, zooming};
+use super::done::Done;
+use super::process::{Served, command, image, place, question, zooming};
 
 /// The figures and the transcripts of an evaluation.
 fn evaluate(dir: &Path, args: &[&str]) -> (Value, Vec<Value>) {
@@ -93,5 +94,5 @@ fn a_wrong_name_or_token_is_told() {
     };
     run("nano", None).fails(1, &["status 401", "no key is set"]);
     run("other", Some("s3cret")).fails(1, &["status 404", "there is no model"]);
-    assert_eq!(run("nano", Some("s3cret")).code, Some(0));
+    run("nano", Some("s3cret")).ok();
 }

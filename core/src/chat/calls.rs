@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::ser::{Formatter, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::ChatCall;
 use crate::tool::ToolSpec;
@@ -12,25 +12,26 @@ use crate::tool::ToolSpec;
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
-/// JSON as Python's `json.dumps` separates it, which is what models were taught on.
+/// JSON as Python's `json.dumps` writes it, which is what models were taught on.
 ///
 /// ```
-/// let value = serde_json::json!({"a": [1, 2], "b": null});
-/// assert_eq!(imagent_core::chat::python_json(&value), r#"{"a": [1, 2], "b": null}"#);
+/// let value = serde_json::json!({"a": [1, 2e-7], "b": null});
+/// assert_eq!(imagent_core::chat::python_json(&value), r#"{"a": [1, 2e-07], "b": null}"#);
 /// ```
 pub fn python_json(value: &Value) -> String {
     let mut out = Vec::new();
-    match value.serialize(&mut Serializer::with_formatter(&mut out, Python)) {
+    match value.serialize(&mut Serializer::with_formatter(&mut out, PythonFormatter)) {
         Ok(()) => String::from_utf8(out).unwrap_or_default(),
         // A value in memory is always written.
         Err(_) => value.to_string(),
     }
 }
 
-/// Separators `", "` and `": "`.
-struct Python;
+/// Separators `", "` and `": "`, and floats as Python's `repr`.
+#[derive(Clone, Copy, Debug)]
+pub struct PythonFormatter;
 
-impl Formatter for Python {
+impl Formatter for PythonFormatter {
     fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
@@ -41,6 +42,17 @@ impl Formatter for Python {
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
+    }
+
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let size = value.abs();
+        if value == 0.0 || (1e-4..1e16).contains(&size) {
+            return CompactFormatter.write_f64(writer, value);
+        }
+        let text = format!("{value:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
+        write!(writer, "{mantissa}e{sign}{digits:0>2}")
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use image::RgbImage;
 
 pub use agent::{CallStyle, ChatAgent};
-pub use calls::{call_text, describe_tools, python_json, split_calls};
+pub use calls::{PythonFormatter, call_text, describe_tools, python_json, split_calls};
 pub use rule::RuleChat;
 
 use crate::encoder::EncodeError;

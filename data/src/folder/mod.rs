@@ -16,20 +16,19 @@
 //! * [`decode`]: a file to pixels, within limits; `cache`: the last used ones;
 //! * [`open`]: a folder as a source of samples;
 //! * [`mod@write`]: samples to a folder;
-//! * [`mod@synth`]: a folder of the nano world;
-//! * [`mod@check`]: everything that is wrong with a folder.
+//! * [`mod@synth`]: a folder of the nano world.
+//!
+//! Everything that is wrong with a folder, not only the first thing, is what [`crate::formats::survey()`] tells.
 
-mod cache;
-pub mod check;
+pub(crate) mod cache;
 pub mod decode;
 pub mod open;
-mod rows;
+pub(crate) mod rows;
 pub mod synth;
 #[cfg(test)]
 mod tests;
 pub mod write;
 
-pub use check::{CheckReport, check};
 pub use open::{CACHE_MIB, Folder};
 pub use rows::SAMPLES;
 pub use synth::{GENERATOR, SynthConfig, ensure_synth, synth};

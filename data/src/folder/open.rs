@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{Sample, SampleError, SampleSource};
+use imagent_core::{BoxFrame, Gold, Sample, SampleError, SampleSource};
 
 use super::cache::Cache;
 use super::decode::decode;
 use super::rows::{ImageFile, Row, Rows, SAMPLES};
 use crate::error::DataError;
+use crate::formats::entry::{Answer, Entry, KEYS, Picture, Region};
+use crate::formats::text::letter;
 
 /// MiB of decoded images kept by default: some 890 images of the nano world, 14 of 4000 × 3000 pixels.
 pub const CACHE_MIB: usize = 512;
@@ -39,7 +41,7 @@ impl Folder {
     /// Opens the folder and checks every line, without decoding an image.
     ///
     /// # Errors
-    /// The first thing that is wrong; [`super::check()`] lists all.
+    /// The first thing that is wrong; [`survey`](crate::formats::survey()) lists all.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let mut reader = Rows::open(path)?;
@@ -57,8 +59,13 @@ impl Folder {
     /// Keeps at most `bytes` of decoded images, besides those in use; 0 keeps none, and nothing is decoded ahead.
     #[must_use]
     pub fn with_cache(mut self, bytes: usize) -> Self {
-        self.cache = Cache::new(self.images.len(), bytes);
+        self.set_cache(bytes);
         self
+    }
+
+    /// [`with_cache`](Self::with_cache) in place.
+    pub(crate) fn set_cache(&mut self, bytes: usize) {
+        self.cache = Cache::new(self.images.len(), bytes);
     }
 
     /// The folder.
@@ -92,6 +99,12 @@ impl Folder {
         })
     }
 
+    /// The row at `position` as an entry.
+    pub(crate) fn entry_at(&self, position: usize) -> Option<Entry> {
+        let row = self.rows.get(position)?;
+        Some(entry(row, &self.images))
+    }
+
     fn image(&self, number: usize) -> Result<Arc<RgbImage>, DataError> {
         let ImageFile { name, path, line } = &self.images[number];
         self.cache.get(number, || decode(path)).map_err(|problem| {
@@ -109,6 +122,40 @@ impl Folder {
     pub(crate) fn cached_bytes(&self) -> usize {
         self.cache.bytes()
     }
+}
+
+/// A row as an entry: what `meta` says of the answer's kind, options and conversation is taken at its word.
+pub(crate) fn entry(row: &Row, images: &[ImageFile]) -> Entry {
+    let Row { raw, images: numbers } = row;
+    let picture = |&number: &usize| {
+        let ImageFile { name, path, .. } = &images[number];
+        Picture::File { name: name.clone(), path: path.clone() }
+    };
+    let mut meta = raw.meta.rest.clone();
+    let [kind, options, question, conversation] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
+    let read_options = || serde_json::from_value(options).unwrap_or_default();
+    let gold: Vec<Region> = raw.meta.gold.iter().map(region).collect();
+    let (answer, gold) = match kind.as_str() {
+        Some("box") if !gold.is_empty() => (Answer::Box(gold[gold.len() - 1]), gold[..gold.len() - 1].to_vec()),
+        Some("choice") if letter(&raw.answer).is_some() => (Answer::Choice(letter(&raw.answer).unwrap_or('A')), gold),
+        _ => (Answer::Text(raw.answer.clone()), gold),
+    };
+    Entry {
+        id: raw.id.clone(),
+        pictures: numbers.iter().map(picture).collect(),
+        question: question.as_str().unwrap_or(&raw.question).to_owned(),
+        options: read_options(),
+        answer,
+        kind: raw.meta.kind.clone(),
+        zooms_needed: raw.meta.zooms_needed,
+        gold,
+        conversation: serde_json::from_value(conversation).unwrap_or_default(),
+        meta,
+    }
+}
+
+fn region(gold: &Gold) -> Region {
+    Region { image: Some(gold.image), corners: gold.bbox.to_array(), frame: BoxFrame::Original }
 }
 
 impl SampleSource for Folder {

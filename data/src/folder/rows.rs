@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use imagent_core::Gold;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::DataError;
+use crate::error::{DataError, without_line};
+use crate::root::{Refused, Root};
 
 /// The file of a dataset folder that lists its samples.
 pub const SAMPLES: &str = "samples.jsonl";
@@ -78,7 +79,7 @@ pub(crate) struct ImageFile {
 /// Reads rows one after the other and keeps what they share.
 pub(crate) struct Rows {
     file: PathBuf,
-    root: PathBuf,
+    root: Root,
     reader: BufReader<File>,
     line: usize,
     ids: HashMap<String, usize>,
@@ -96,7 +97,7 @@ impl Rows {
         if !file.is_file() {
             return Err(DataError::NoDataset { path: folder.into() });
         }
-        let root = folder.canonicalize().map_err(DataError::io("resolve", folder))?;
+        let root = Root::open(folder).map_err(DataError::io("resolve", folder))?;
         let reader = BufReader::new(File::open(&file).map_err(DataError::io("open", &file))?);
         Ok(Self { file, root, reader, line: 0, ids: HashMap::new(), known: HashMap::new(), images: Vec::new() })
     }
@@ -160,26 +161,15 @@ impl Rows {
     /// The image's position among all images, after checking that the file is there and inside the root.
     fn resolve(&mut self, name: &str) -> Result<usize, DataError> {
         let (file, line, image) = (self.file.clone(), self.line, name.to_owned());
-        let outside = |problem| DataError::Outside { file: file.clone(), line, image: image.clone(), problem };
         let relative = Path::new(name);
-        if relative.has_root() || relative.is_absolute() {
-            return Err(outside("its path is absolute"));
-        }
-        if relative.components().any(|part| matches!(part, Component::ParentDir | Component::Prefix(_))) {
-            return Err(outside("its path has `..`"));
-        }
         if let Some(&known) = self.known.get(relative) {
             return Ok(known);
         }
-        let Ok(path) = self.root.join(relative).canonicalize() else {
-            return Err(DataError::MissingImage { file, line, image });
+        let path = match self.root.file(name) {
+            Ok(path) => path,
+            Err(Refused::Outside(problem)) => return Err(DataError::Outside { file, line, image, problem }),
+            Err(Refused::Missing) => return Err(DataError::MissingImage { file, line, image }),
         };
-        if !path.starts_with(&self.root) {
-            return Err(outside("it is a link that leads out"));
-        }
-        if !path.is_file() {
-            return Err(DataError::MissingImage { file, line, image });
-        }
         self.known.insert(relative.to_owned(), self.images.len());
         self.images.push(ImageFile { name: image, path, line });
         Ok(self.images.len() - 1)
@@ -196,13 +186,4 @@ pub(crate) fn gold_problem(gold: &Gold, images: usize) -> Option<String> {
         return Some(format!("{edges:?} is not [x1, y1, x2, y2] with x1 < x2 and y1 < y2"));
     }
     None
-}
-
-/// The parser's message with the column only: its line is always 1.
-fn without_line(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => format!("{} (column {})", &text[..end], error.column()),
-        None => text,
-    }
 }

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::write::write_with;
 use super::*;
 use crate::error::DataError;
+use crate::formats::{FOLDER, Finding, Select, Survey, survey};
 use crate::world::WorldConfig;
 
 fn picture(shade: u8) -> RgbImage {
@@ -47,11 +48,23 @@ fn line(id: &str, image: &str) -> String {
     json!({"id": id, "images": [image], "question": "q", "answer": "a"}).to_string()
 }
 
+/// Everything that is wrong with a folder, and its counts.
+fn check(path: &Path) -> (Vec<String>, Survey) {
+    let mut bad = Vec::new();
+    let survey = survey(path, Select { format: Some(FOLDER), split: None }, None, &mut |finding| {
+        if let Finding::Problem(error) = finding {
+            bad.push(error.to_string());
+        }
+    });
+    let survey = survey.unwrap();
+    assert_eq!(survey.problems, bad.len());
+    (bad, survey)
+}
+
 fn open_error(dir: &TempDir) -> String {
     let error = Folder::open(dir.path()).unwrap_err();
     let text = error.to_string();
-    let report = check(dir.path());
-    assert_eq!(report.bad[0].to_string(), text, "check agrees with open");
+    assert_eq!(check(dir.path()).0[0], text, "the survey agrees with open");
     text
 }
 
@@ -75,8 +88,8 @@ fn samples_survive_the_folder() {
         assert_eq!(format!("{:?}", got), format!("{wanted:?}"));
     }
     assert!(Arc::ptr_eq(&opened.get(0).unwrap().images[0], &opened.get(1).unwrap().images[2]));
-    assert!(check(&path).is_clean());
-    assert_eq!(check(&path).to_string(), "2 rows, 2 images, 0 problems");
+    let (bad, survey) = check(&path);
+    assert_eq!((bad.len(), survey.rows, survey.images), (0, 2, 2));
     assert!(matches!(opened.sample(2), Err(DataError::NoSample { position: 2, samples: 2, .. })));
     let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
     assert_eq!(left.len(), 1, "no draft is left behind");
@@ -96,10 +109,12 @@ fn folders_that_are_none() {
     let missing = dir.path().join("no");
     assert!(matches!(Folder::open(&missing), Err(DataError::NoFolder { path }) if path == missing));
     assert!(matches!(Folder::open(dir.path()), Err(DataError::NoDataset { .. })));
-    assert!(!check(&missing).is_clean());
+    assert!(survey(&missing, Select::default(), None, &mut |_| ()).is_err());
     let empty = folder(&["", " "]);
     assert!(matches!(Folder::open(empty.path()), Err(DataError::Empty { file }) if file.ends_with(SAMPLES)));
-    assert_has(&check(empty.path()).to_string(), &["the dataset is empty", "0 rows"]);
+    let (bad, survey) = check(empty.path());
+    assert_eq!((bad.len(), survey.rows), (1, 0));
+    assert_has(&bad[0], &["the dataset is empty"]);
 }
 
 #[test]
@@ -199,20 +214,20 @@ fn files_that_are_no_images() {
         assert!(opened.get(0).is_ok());
         let error = opened.get(2).unwrap_err().to_string();
         assert_has(&error, &["samples.jsonl:2: image \"b.png\": ", problem]);
-        let report = check(dir.path());
-        assert_eq!((report.rows, report.images, report.bad.len()), (3, 2, 2), "{report}");
-        assert_has(&report.bad[1].to_string(), &["samples.jsonl:3: ", problem]);
+        let (bad, survey) = check(dir.path());
+        assert_eq!((survey.rows, survey.images, bad.len()), (3, 1, 2), "{bad:#?}");
+        assert_has(&bad[1], &["samples.jsonl:3: ", problem]);
     }
 }
 
 #[test]
-fn check_lists_everything() {
+fn the_survey_lists_everything() {
     let outside =
         r#"{"id":"g","images":["a.png"],"question":"q","answer":"a","meta":{"gold":[{"image":1,"bbox":[0,0,9,6]}]}}"#;
     let dir = folder(&[&line("x", "a.png"), "{}", &line("x", "a.png"), &line("y", "no.png"), outside, "oops"]);
-    let report = check(dir.path());
-    let text = report.to_string();
-    assert_eq!((report.rows, report.images, report.bad.len()), (6, 1, 5), "{text}");
+    let (bad, survey) = check(dir.path());
+    let text = bad.join("\n");
+    assert_eq!((survey.rows, survey.images, bad.len()), (6, 1, 5), "{text}");
     let starts = ["samples.jsonl:2: missing", "samples.jsonl:3: id", "samples.jsonl:4: image", "samples.jsonl:6: exp"];
     assert_has(&text, &starts);
     assert_has(&text, &["samples.jsonl:5: gold region 1: [0.0, 0.0, 9.0, 6.0] leaves the image of 8×6"]);
@@ -400,7 +415,7 @@ fn synthetic_datasets_are_made_once() {
     let got = opened.sample(3).unwrap();
     assert_eq!(got.id, "t-000003");
     assert_eq!(format!("{:?}", Sample { id: wanted.id.clone(), ..got }), format!("{wanted:?}"));
-    assert!(check(&path).is_clean());
+    assert_eq!(check(&path).0, Vec::<String>::new());
 
     fs::remove_file(path.join("images/000001.png")).unwrap();
     assert!(matches!(ensure_synth(&small(), &path), Err(DataError::MissingImage { .. })));
@@ -434,7 +449,7 @@ proptest! {
         all.extend(lines);
         fs::write(dir.path().join(SAMPLES), all).unwrap();
         fs::write(dir.path().join("b"), image).unwrap();
-        prop_assert!(!check(dir.path()).is_clean());
+        prop_assert!(!check(dir.path()).0.is_empty());
         if let Ok(opened) = Folder::open(dir.path()) {
             prop_assert!(opened.get(0).is_err());
         }

@@ -47,19 +47,55 @@ where
     I: IntoIterator,
     I::Item: Borrow<Sample>,
 {
+    write(
+        path,
+        samples.into_iter().map(Ok),
+        |writer, sample| writer.add(sample.borrow(), &[]),
+        |folder| {
+            extra.iter().try_for_each(|(name, content)| {
+                let file = folder.join(name);
+                fs::write(&file, content).map_err(DataError::io("write", &file))
+            })
+        },
+    )
+}
+
+/// [`write_folder`] for samples that come with their images' files, which are written as they are.
+pub(crate) fn write_rows<I>(path: &Path, rows: I) -> Result<Summary, DataError>
+where
+    I: IntoIterator<Item = Result<(Sample, Vec<Vec<u8>>), DataError>>,
+{
+    write_rows_and(path, rows, |_| Ok(()))
+}
+
+/// [`write_rows`], and whatever `finish` writes into the folder before it gets its name.
+pub(crate) fn write_rows_and<I>(
+    path: &Path,
+    rows: I,
+    finish: impl FnOnce(&Path) -> Result<(), DataError>,
+) -> Result<Summary, DataError>
+where
+    I: IntoIterator<Item = Result<(Sample, Vec<Vec<u8>>), DataError>>,
+{
+    write(path, rows.into_iter(), |writer, (sample, files)| writer.add(&sample, &files), finish)
+}
+
+fn write<T>(
+    path: &Path,
+    rows: impl Iterator<Item = Result<T, DataError>>,
+    mut add: impl FnMut(&mut Writer, T) -> Result<(), DataError>,
+    finish: impl FnOnce(&Path) -> Result<(), DataError>,
+) -> Result<Summary, DataError> {
     if is_occupied(path)? && !path.join(SAMPLES).is_file() {
         return Err(DataError::Occupied { path: path.into() });
     }
     let draft = Draft::create(path)?;
     let mut writer = Writer::new(draft.0.clone())?;
-    for sample in samples {
-        writer.add(sample.borrow())?;
+    for row in rows {
+        add(&mut writer, row?)?;
     }
     let summary = writer.finish(path)?;
-    for (name, content) in extra {
-        let file = draft.0.join(name);
-        fs::write(&file, content).map_err(DataError::io("write", &file))?;
-    }
+    finish(&draft.0)?;
     let written = draft.publish(path)?;
     Ok(Summary { written, ..summary })
 }
@@ -119,12 +155,15 @@ impl Writer {
         Ok(Self { folder, file, lines, ids: HashSet::new(), images: HashMap::new() })
     }
 
-    fn add(&mut self, sample: &Sample) -> Result<(), DataError> {
+    /// Adds a sample; `files` are its images' files, where they are to be kept as they are.
+    fn add(&mut self, sample: &Sample, files: &[Vec<u8>]) -> Result<(), DataError> {
         if let Some(problem) = self.problem(sample) {
             return Err(DataError::Unwritable { id: sample.id.clone(), problem });
         }
         self.ids.insert(sample.id.clone());
-        let images = sample.images.iter().map(|image| self.image(&sample.id, image)).collect::<Result<_, _>>()?;
+        let images = sample.images.iter().enumerate();
+        let images =
+            images.map(|(nth, image)| self.image(&sample.id, image, files.get(nth))).collect::<Result<_, _>>()?;
         let row = RawRow {
             id: sample.id.clone(),
             images,
@@ -160,16 +199,22 @@ impl Writer {
         sample.gold.iter().find_map(|gold| gold_problem(gold, sample.images.len()))
     }
 
-    /// Writes the image if no equal one was, and returns its name.
-    fn image(&mut self, id: &str, image: &RgbImage) -> Result<String, DataError> {
-        let key = [fingerprint(image, 1), fingerprint(image, 2)];
+    /// Writes the image, or its file, if no equal one was, and returns its name.
+    fn image(&mut self, id: &str, image: &RgbImage, file: Option<&Vec<u8>>) -> Result<String, DataError> {
+        let key = match file {
+            Some(bytes) => [3, 4].map(|salt| fingerprint((0, 0), bytes, salt)),
+            None => [1, 2].map(|salt| fingerprint(image.dimensions(), image.as_raw(), salt)),
+        };
         if let Some(name) = self.images.get(&key) {
             return Ok(name.clone());
         }
-        let name = format!("images/{:06}.png", self.images.len());
+        let ending =
+            file.and_then(|bytes| image::guess_format(bytes).ok()).and_then(|format| format.extensions_str().first());
+        let name = format!("images/{:06}.{}", self.images.len(), ending.unwrap_or(&"png"));
         let path = self.folder.join(&name);
-        let bytes = png(image).map_err(|problem| DataError::Unwritable { id: id.into(), problem })?;
-        fs::write(&path, bytes).map_err(DataError::io("write", &path))?;
+        let drawn = if file.is_none() { png(image) } else { Ok(Vec::new()) };
+        let drawn = drawn.map_err(|problem| DataError::Unwritable { id: id.into(), problem })?;
+        fs::write(&path, file.unwrap_or(&drawn)).map_err(DataError::io("write", &path))?;
         self.images.insert(key, name.clone());
         Ok(name)
     }
@@ -184,14 +229,14 @@ impl Writer {
 }
 
 /// Two of these make 128 bits, which no two images of a dataset share by chance.
-fn fingerprint(image: &RgbImage, salt: u8) -> u64 {
+fn fingerprint(size: (u32, u32), bytes: &[u8], salt: u8) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (salt, image.dimensions()).hash(&mut hasher);
-    hasher.write(image.as_raw());
+    (salt, size).hash(&mut hasher);
+    hasher.write(bytes);
     hasher.finish()
 }
 
-fn png(image: &RgbImage) -> Result<Vec<u8>, String> {
+pub(crate) fn png(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
         .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)

@@ -1,17 +1,15 @@
 //! Graders: whether an answer is the gold one. Deterministic, and reads the trajectory's answer only.
 
-mod boxes;
 mod choice;
 mod number;
 mod set;
 mod text;
 
-use imagent_core::{BBox, BoxFrame, Original, Sample, Trajectory};
+use imagent_core::{BBox, BoxFrame, Gold, ImageShelf, Original, Sample, Trajectory, WrittenBox, gold_boxes};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check;
-use boxes::written;
 use number::{close, number};
 use text::normal;
 
@@ -125,6 +123,9 @@ pub enum Grader {
         #[serde(default)]
         partial: bool,
     },
+    /// As the sample says in `meta.answer_kind`, so that a mixture of datasets can be graded: `choice` as `choice`, `box` as `box`
+    /// with its defaults, anything else as `exact`. Datasets of published formats say it.
+    Sample {},
 }
 
 fn tolerance() -> f64 {
@@ -137,6 +138,24 @@ fn half() -> f64 {
 
 fn original() -> BoxFrame {
     BoxFrame::Original
+}
+
+/// Why a sample without a gold box cannot be graded by one.
+pub(crate) fn no_gold_box(sample: &Sample) -> GradeError {
+    let grader = Grader::Box { threshold: half(), partial: false, frame: BoxFrame::Shown, gold_frame: original() };
+    grader.error(sample)
+}
+
+/// The largest intersection over union of an answer with a gold box; 0 for an answer that is no box, or that names
+/// another image than the gold box's.
+fn overlap(answer: &str, gold: &[Gold], frame: BoxFrame, shelf: &ImageShelf) -> f64 {
+    let Some(answer) = WrittenBox::read(answer) else { return 0.0 };
+    let on_image = gold.iter().filter(|gold| answer.image.is_none_or(|image| image == gold.image));
+    let iou = |gold: &Gold| {
+        let bbox: BBox<Original> = frame.read(answer.corners, &shelf.get(gold.image)?.sizes);
+        Some(bbox.iou(gold.bbox))
+    };
+    on_image.filter_map(iou).fold(0.0, f64::max)
 }
 
 /// The texts of a sample's options, in the order of their letters; none where its `meta` has no list of texts `options`.
@@ -163,7 +182,9 @@ impl Grader {
     fn share(&self, gold: &str, answer: &str, options: &[&str]) -> Option<f64> {
         let is = |equal: bool| f64::from(u8::from(equal));
         match *self {
-            Self::Exact {} => Some(normal(gold)).filter(|gold| !gold.is_empty()).map(|gold| is(gold == normal(answer))),
+            Self::Exact {} | Self::Sample {} => {
+                Some(normal(gold)).filter(|gold| !gold.is_empty()).map(|gold| is(gold == normal(answer)))
+            }
             Self::Choice {} => {
                 let right = |gold_letter| {
                     normal(answer) == normal(gold) || choice::chosen(answer, options) == Some(gold_letter)
@@ -175,8 +196,8 @@ impl Grader {
                 number(gold).map(|gold| is(equal(gold)))
             }
             Self::Box { threshold, partial, .. } => {
-                let gold = BBox::<Original>::from(written(gold)?.corners);
-                let iou = written(answer).map_or(0.0, |answer| gold.iou(answer.corners.into()));
+                let gold = BBox::<Original>::from(WrittenBox::read(gold)?.corners);
+                let iou = WrittenBox::read(answer).map_or(0.0, |answer| gold.iou(answer.corners.into()));
                 Some(if partial { iou } else { is(iou >= threshold) })
             }
             Self::Set { partial } => {
@@ -193,25 +214,38 @@ impl Grader {
     /// When the sample has no gold answer of this kind.
     pub fn grade(&self, sample: &Sample, trajectory: &Trajectory) -> Result<f64, GradeError> {
         let answer = trajectory.answer.as_deref();
-        let graded = match *self {
+        let grader = self.of(sample);
+        let graded = match grader {
             Self::Box { threshold, partial, frame, gold_frame } => {
-                let gold = boxes::gold(sample, gold_frame, &trajectory.shelf);
-                let iou = boxes::overlap(answer.unwrap_or_default(), &gold, frame, &trajectory.shelf);
+                let gold = gold_boxes(sample, gold_frame, &trajectory.shelf);
+                let iou = overlap(answer.unwrap_or_default(), &gold, frame, &trajectory.shelf);
                 let share = if partial { iou } else { f64::from(u8::from(iou >= threshold)) };
                 (!gold.is_empty()).then_some(share)
             }
-            _ => self.share(&sample.answer, answer.unwrap_or_default(), &options(sample)),
+            _ => grader.share(&sample.answer, answer.unwrap_or_default(), &options(sample)),
         };
         match graded {
             Some(share) => Ok(if answer.is_some() { share } else { 0.0 }),
-            None => Err(self.error(sample)),
+            None => Err(grader.error(sample)),
+        }
+    }
+
+    /// The grader of a sample: this one, unless it leaves that to the sample.
+    fn of(self, sample: &Sample) -> Self {
+        match (self, sample.meta.get("answer_kind").and_then(serde_json::Value::as_str)) {
+            (Self::Sample {}, Some("choice")) => Self::Choice {},
+            (Self::Sample {}, Some("box")) => {
+                Self::Box { threshold: half(), partial: false, frame: BoxFrame::default(), gold_frame: original() }
+            }
+            (Self::Sample {}, _) => Self::Exact {},
+            (own, _) => own,
         }
     }
 
     fn error(&self, sample: &Sample) -> GradeError {
         let id = sample.id.clone();
         let expected = match self {
-            Self::Exact {} => return GradeError::EmptyGold { id },
+            Self::Exact {} | Self::Sample {} => return GradeError::EmptyGold { id },
             _ if sample.answer.trim().is_empty() => return GradeError::EmptyGold { id },
             Self::Choice {} => "a letter of a choice",
             Self::Number { .. } => "a number",

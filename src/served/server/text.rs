@@ -73,7 +73,8 @@ impl ReplyText {
             // With the blank lines before it, as the text without its calls has them.
             end = end.min(self.text[..at].trim_end_matches('\n').len());
         } else if self.calls && !last {
-            end = end.min(self.text.trim_end_matches('\n').len());
+            // They may be those before a call whose beginning is held back.
+            end = self.text[..end].trim_end_matches('\n').len();
         }
         let from = self.told.min(end);
         self.told = self.told.max(end);

@@ -1,0 +1,218 @@
+//! What a dataset holds, and everything that is wrong with it, not only the first thing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::RgbImage;
+use imagent_core::{BoxFrame, picture};
+use serde::Serialize;
+
+use super::entry::{Entry, Picture};
+use super::source::{Source, is_own};
+use super::{FOLDER, Select};
+use crate::error::DataError;
+use crate::folder::SAMPLES;
+use crate::folder::open::entry;
+use crate::folder::rows::Rows;
+use crate::tables::Place;
+
+/// What [`survey()`] counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Survey {
+    /// The format.
+    pub format: String,
+    /// The files with rows.
+    pub files: Vec<PathBuf>,
+    /// Rows, good and bad.
+    pub rows: usize,
+    /// Different images that were decoded.
+    pub images: usize,
+    /// Bytes of these images' files.
+    pub bytes: u64,
+    /// Width and height of the image with the fewest pixels, and of that with the most.
+    pub sizes: Option<[(u32, u32); 2]>,
+    /// Boxes.
+    pub boxes: usize,
+    /// Good rows by kind of task.
+    pub kinds: BTreeMap<String, usize>,
+    /// Good rows by kind of answer.
+    pub answers: BTreeMap<String, usize>,
+    /// Good rows by number of images.
+    pub images_a_row: BTreeMap<usize, usize>,
+    /// Things that are wrong.
+    pub problems: usize,
+}
+
+/// What is met on the way.
+pub enum Finding<'a> {
+    /// Something is wrong.
+    Problem(&'a DataError),
+    /// Something is odd: a box that leaves its image, say, where the format is not ours.
+    Warning(&'a DataError),
+    /// A good row with its images.
+    Row(&'a Entry, &'a [Arc<RgbImage>]),
+}
+
+/// Reads the rows, all or the first `limit`, decodes every image, and compares boxes with the images' sizes.
+///
+/// # Errors
+/// Only when there is no dataset at all; whatever is wrong with one is a finding.
+pub fn survey(
+    path: &Path,
+    select: Select<'_>,
+    limit: Option<usize>,
+    tell: &mut dyn FnMut(Finding<'_>),
+) -> Result<Survey, DataError> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let own = is_own(path, select)?;
+    let mut surveyor = Surveyor { own, seen: HashMap::new(), survey: Survey::default(), tell };
+    if own {
+        surveyor.folder(path, limit)?;
+    } else {
+        surveyor.published(&Source::find(path, select)?, limit);
+    }
+    Ok(surveyor.survey)
+}
+
+struct Surveyor<'a> {
+    own: bool,
+    /// Sizes of image files met before.
+    seen: HashMap<PathBuf, Result<(u32, u32), String>>,
+    survey: Survey,
+    tell: &'a mut dyn FnMut(Finding<'_>),
+}
+
+impl Surveyor<'_> {
+    fn folder(&mut self, path: &Path, limit: usize) -> Result<(), DataError> {
+        let mut rows = Rows::open(path)?;
+        self.survey.format = FOLDER.into();
+        self.survey.files = vec![path.join(SAMPLES)];
+        while self.survey.rows < limit
+            && let Some(row) = rows.next()
+        {
+            let place = Place { file: rows.file().into(), number: rows.line(), lines: true };
+            let unreadable = matches!(row, Err(DataError::Io { .. }));
+            let row = row.map(|row| entry(&row, &rows.images));
+            self.row(row.map(|entry| (place, entry)), &|picture| match picture {
+                Picture::File { path, .. } => crate::folder::decode::bytes(path),
+                Picture::Cell { .. } => Err("not a file".into()),
+            });
+            if unreadable {
+                break;
+            }
+        }
+        self.end(path.join(SAMPLES));
+        Ok(())
+    }
+
+    fn published(&mut self, source: &Source, limit: usize) {
+        self.survey.format = source.format().into();
+        self.survey.files = source.files().map(Path::to_owned).collect();
+        source.unreadable.iter().for_each(|error| self.problem(error));
+        source.scan_at(&mut |row| {
+            if self.survey.rows == limit {
+                return ControlFlow::Break(());
+            }
+            let row = row.map(|(at, entry)| (source.place(at), entry));
+            self.row(row, &|picture| source.bytes(picture));
+            ControlFlow::Continue(())
+        });
+        self.end(source.path.clone());
+    }
+
+    fn end(&mut self, file: PathBuf) {
+        if self.survey.rows == 0 {
+            self.problem(&DataError::Empty { file });
+        }
+    }
+
+    fn problem(&mut self, error: &DataError) {
+        self.survey.problems += 1;
+        (self.tell)(Finding::Problem(error));
+    }
+
+    fn row(&mut self, row: Result<(Place, Entry), DataError>, bytes: &dyn Fn(&Picture) -> Result<Vec<u8>, String>) {
+        self.survey.rows += 1;
+        let (place, entry) = match row {
+            Ok(row) => row,
+            Err(error) => return self.problem(&error),
+        };
+        let mut images = Vec::new();
+        for picture in &entry.pictures {
+            match self.image(picture, bytes) {
+                Ok(image) => images.push(image),
+                Err(problem) => {
+                    let problem = format!("image {:?}: {problem}", picture.name());
+                    self.problem(&DataError::BadRow { place: place.clone(), problem });
+                }
+            }
+        }
+        if images.len() < entry.pictures.len() {
+            return;
+        }
+        self.boxes(&place, &entry, &images);
+        let Survey { kinds, answers, images_a_row, .. } = &mut self.survey;
+        *kinds.entry(entry.kind.clone()).or_default() += 1;
+        *answers.entry(entry.answer.kind().to_owned()).or_default() += 1;
+        *images_a_row.entry(images.len()).or_default() += 1;
+        (self.tell)(Finding::Row(&entry, &images));
+    }
+
+    /// An image, decoded; a file that was counted before is not counted again.
+    fn image(
+        &mut self,
+        picture: &Picture,
+        bytes: &dyn Fn(&Picture) -> Result<Vec<u8>, String>,
+    ) -> Result<Arc<RgbImage>, String> {
+        let file = if let Picture::File { path, .. } = picture { Some(path) } else { None };
+        if let Some(Err(problem)) = file.and_then(|path| self.seen.get(path)) {
+            return Err(problem.clone());
+        }
+        let read = bytes(picture).and_then(|bytes| {
+            let image = picture::decode(&bytes).map_err(|error| error.to_string())?;
+            Ok((image, bytes.len() as u64))
+        });
+        let size = read.as_ref().map(|(image, _)| image.dimensions()).map_err(String::clone);
+        let known = file.is_some_and(|path| self.seen.insert(path.clone(), size).is_some());
+        let (image, length) = read?;
+        if !known {
+            self.survey.images += 1;
+            self.survey.bytes += length;
+            self.measure(image.dimensions());
+        }
+        Ok(Arc::new(image))
+    }
+
+    fn measure(&mut self, size: (u32, u32)) {
+        let pixels = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
+        let [least, most] = self.survey.sizes.get_or_insert([size, size]);
+        *least = if pixels(size) < pixels(*least) { size } else { *least };
+        *most = if pixels(size) > pixels(*most) { size } else { *most };
+    }
+
+    fn boxes(&mut self, place: &Place, entry: &Entry, images: &[Arc<RgbImage>]) {
+        for (nth, region) in entry.regions().enumerate() {
+            self.survey.boxes += 1;
+            let Some(image) = images.get(region.image.unwrap_or(images.len()).wrapping_sub(1)) else { continue };
+            let (width, height) = image.dimensions();
+            let (right, bottom) = match region.frame {
+                BoxFrame::Unit => (1.0, 1.0),
+                BoxFrame::Relative1000 => (1000.0, 1000.0),
+                BoxFrame::Original | BoxFrame::Shown => (f64::from(width), f64::from(height)),
+            };
+            let [x1, y1, x2, y2] = region.corners;
+            let problem = if x1 < 0.0 || y1 < 0.0 || x2 > right || y2 > bottom {
+                format!("leaves the image of {width}×{height}")
+            } else if x1 >= x2 || y1 >= y2 {
+                "is not [x1, y1, x2, y2] with x1 < x2 and y1 < y2".to_owned()
+            } else {
+                continue;
+            };
+            let problem = format!("gold region {}: {:?} {problem}", nth + 1, region.corners);
+            let error = DataError::BadRow { place: place.clone(), problem };
+            if self.own { self.problem(&error) } else { (self.tell)(Finding::Warning(&error)) }
+        }
+    }
+}

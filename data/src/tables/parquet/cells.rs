@@ -1,0 +1,240 @@
+//! Images in parquet by row.
+//!
+//! A reader stands in each image column where it last read, so that a walk in order of the rows decodes every page once. To go back,
+//! or far ahead, it starts at the last page before the row that begins with a row; only the heads of the pages before it are read.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, PoisonError};
+
+use parquet::basic::Type as Physical;
+use parquet::column::page::PageReader;
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::FileReader;
+use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
+
+use super::{BYTES, Parquet};
+
+/// Levels that are read at once.
+const BATCH: usize = 4096;
+
+/// What is remembered from image to image.
+#[derive(Default)]
+pub(super) struct State {
+    /// By column.
+    cursors: HashMap<usize, Cursor>,
+    /// By column and row group.
+    marks: HashMap<(usize, usize), Arc<[Mark]>>,
+}
+
+/// A reader within one column of one row group.
+struct Cursor {
+    group: usize,
+    /// The row that it reads next, counted within the group.
+    next: usize,
+    reader: ColumnReaderImpl<ByteArrayType>,
+}
+
+/// A page that begins with a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Pages of data before it.
+    pages: usize,
+    /// Its first row, counted within the group.
+    row: usize,
+}
+
+impl Parquet {
+    fn schema(&self) -> &SchemaDescriptor {
+        self.reader.metadata().file_metadata().schema_descr()
+    }
+
+    fn column(&self, leaf: usize) -> ColumnDescPtr {
+        self.schema().column(leaf)
+    }
+
+    /// The column of image bytes below the top-level column `name`.
+    pub(super) fn leaf(&self, name: &str) -> Option<usize> {
+        let below = |leaf: &usize| self.column(*leaf).path().parts().first().is_some_and(|first| first == name);
+        let leaves: Vec<usize> = (0..self.schema().num_columns()).filter(below).collect();
+        let is_bytes = |leaf: &&usize| self.column(**leaf).path().parts().last().is_some_and(|last| last == BYTES);
+        let leaf = leaves.iter().find(is_bytes).or(leaves.first().filter(|_| leaves.len() == 1));
+        leaf.copied().filter(|&leaf| self.column(leaf).physical_type() == Physical::BYTE_ARRAY)
+    }
+
+    /// Whether the column stands for itself, not within a struct or list.
+    pub(super) fn is_plain(&self, leaf: usize) -> bool {
+        self.column(leaf).path().parts().len() == 1
+    }
+
+    /// Element `nth` of the cell of a row; `None` where it is null or is not there.
+    pub(super) fn bytes(&self, leaf: usize, row: usize, nth: usize) -> Result<Option<ByteArray>, ParquetError> {
+        let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
+        let local = row - self.starts[group];
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursor = self.cursor(&mut state, leaf, group, local)?;
+        if cursor.reader.skip_records(local - cursor.next)? != local - cursor.next {
+            return Err(missing());
+        }
+        let (mut defined, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (read, ..) = cursor.reader.read_records(1, Some(&mut defined), Some(&mut repeated), &mut values)?;
+        cursor.next = local + 1;
+        state.cursors.insert(leaf, cursor);
+        if read != 1 {
+            return Err(missing());
+        }
+        if defined.is_empty() {
+            return Ok(values.into_iter().nth(nth));
+        }
+        let full = self.column(leaf).max_def_level();
+        let before = defined.iter().take(nth).filter(|&&level| level == full).count();
+        let there = defined.get(nth) == Some(&full);
+        Ok(values.into_iter().nth(before).filter(|_| there))
+    }
+
+    /// The reader of the column, at or before the row.
+    fn cursor(&self, state: &mut State, leaf: usize, group: usize, local: usize) -> Result<Cursor, ParquetError> {
+        let standing = state.cursors.remove(&leaf).filter(|cursor| cursor.group == group && cursor.next <= local);
+        if let Some(cursor) = standing.as_ref()
+            && cursor.next == local
+        {
+            return standing.ok_or_else(missing);
+        }
+        let marks = match state.marks.entry((leaf, group)) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(unknown) => Arc::clone(unknown.insert(self.marks(leaf, group)?.into())),
+        };
+        let last = marks.partition_point(|mark| mark.row <= local).checked_sub(1);
+        let mark = last.map_or(Mark { pages: 0, row: 0 }, |last| marks[last]);
+        if let Some(cursor) = standing.filter(|cursor| cursor.next >= mark.row) {
+            return Ok(cursor);
+        }
+        let mut pages = self.reader.get_row_group(group)?.get_column_page_reader(leaf)?;
+        let mut left = mark.pages;
+        while left > 0 {
+            let page = pages.peek_next_page()?.ok_or_else(missing)?;
+            left -= usize::from(!page.is_dict);
+            pages.skip_next_page()?;
+        }
+        Ok(Cursor { group, next: mark.row, reader: ColumnReaderImpl::new(self.column(leaf), pages) })
+    }
+
+    /// The pages of a column of lists that begin with a row. None of a column without lists, where the reader itself counts rows by
+    /// the heads of pages, nor of one that has no sibling of text from which to learn how long the lists are.
+    fn marks(&self, leaf: usize, group: usize) -> Result<Vec<Mark>, ParquetError> {
+        let Some(sibling) = self.sibling(leaf).filter(|_| self.column(leaf).max_rep_level() > 0) else {
+            return Ok(Vec::new());
+        };
+        let rows = self.reader.get_row_group(group)?;
+        let ColumnReader::ByteArrayColumnReader(reader) = rows.get_column_reader(sibling)? else {
+            return Ok(Vec::new());
+        };
+        page_starts(&row_starts(reader)?, rows.get_column_page_reader(leaf)?)
+    }
+
+    /// A column of the same lists, such as the path beside an image's bytes.
+    fn sibling(&self, leaf: usize) -> Option<usize> {
+        let parent = |leaf: usize| {
+            let path = self.column(leaf).path().parts().to_vec();
+            path.split_last().map(|(_, parent)| parent.to_vec())
+        };
+        (0..self.schema().num_columns()).find(|&other| {
+            let alike = self.column(other).max_rep_level() == self.column(leaf).max_rep_level();
+            other != leaf && alike && parent(other) == parent(leaf)
+        })
+    }
+}
+
+fn missing() -> ParquetError {
+    ParquetError::General("the row is missing".into())
+}
+
+/// Where rows begin, in levels: the elements of all lists, an empty list or null counting as one.
+fn row_starts(mut reader: ColumnReaderImpl<ByteArrayType>) -> Result<Vec<usize>, ParquetError> {
+    let (mut starts, mut seen) = (Vec::new(), 0);
+    loop {
+        let (mut defined, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (rows, _, levels) = reader.read_records(BATCH, Some(&mut defined), Some(&mut repeated), &mut values)?;
+        if rows == 0 {
+            return Ok(starts);
+        }
+        starts.extend((seen..).zip(&repeated).filter(|(_, level)| **level == 0).map(|(at, _)| at));
+        seen += levels;
+    }
+}
+
+/// The pages whose first level is that of a row.
+fn page_starts(rows: &[usize], mut pages: Box<dyn PageReader>) -> Result<Vec<Mark>, ParquetError> {
+    let (mut marks, mut before, mut level) = (Vec::new(), 0, 0);
+    while let Some(page) = pages.peek_next_page()? {
+        if !page.is_dict {
+            let Some(levels) = page.num_levels else { return Ok(Vec::new()) };
+            if let Ok(row) = rows.binary_search(&level) {
+                marks.push(Mark { pages: before, row });
+            }
+            (before, level) = (before + 1, level + levels);
+        }
+        pages.skip_next_page()?;
+    }
+    Ok(marks)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use parquet::column::page::{Page, PageMetadata};
+    use std::collections::VecDeque;
+    use std::path::Path;
+
+    #[test]
+    fn pages_of_lists_are_found_by_row() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet/pages.parquet");
+        let table = Parquet::open(&file).unwrap();
+        let leaf = table.leaf("images").unwrap();
+        let marks = table.marks(leaf, 0).unwrap();
+        assert!(marks.len() > 8 && marks[0] == Mark { pages: 0, row: 0 }, "{marks:?}");
+        let mut state = State::default();
+        let mark = marks[marks.len() - 2];
+        assert_eq!(table.cursor(&mut state, leaf, 0, mark.row + 1).unwrap().next, mark.row, "not from the front");
+        assert_eq!(table.marks(table.leaf("single").unwrap(), 0).unwrap(), []);
+    }
+
+    /// The heads of pages: how many levels each has, `None` of a dictionary.
+    struct Heads(VecDeque<Option<usize>>);
+
+    impl Iterator for Heads {
+        type Item = Result<Page, ParquetError>;
+        fn next(&mut self) -> Option<Self::Item> {
+            None
+        }
+    }
+
+    impl PageReader for Heads {
+        fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
+            Err(missing())
+        }
+        fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
+            let head = |levels: &Option<usize>| PageMetadata {
+                num_rows: None,
+                num_levels: *levels,
+                is_dict: levels.is_none(),
+            };
+            Ok(self.0.front().map(head))
+        }
+        fn skip_next_page(&mut self) -> Result<(), ParquetError> {
+            self.0.pop_front();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pages_that_begin_within_a_row_are_passed_over() {
+        let heads = Heads([None, Some(3), Some(2), Some(4), Some(1)].into());
+        // Rows of 2, 3, 4 and 1 elements; the second page begins with the last element of the second row.
+        let marks = page_starts(&[0, 2, 5, 9], Box::new(heads)).unwrap();
+        assert_eq!(marks, [(0, 0), (2, 2), (3, 3)].map(|(pages, row)| Mark { pages, row }));
+    }
+}

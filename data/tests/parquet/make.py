@@ -1,0 +1,122 @@
+"""Writes the parquet files of this folder with pyarrow, in the layouts in which the datasets are published.
+
+python data/tests/parquet/make.py    (needs pyarrow, numpy and pillow)
+"""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+HERE = Path(__file__).parent
+
+
+def png(shade, side=6):
+    """A picture whose every pixel is (shade, 0, 0)."""
+    out = io.BytesIO()
+    Image.fromarray(np.full((side, side, 3), [shade, 0, 0], np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def noise(seed):
+    """A picture of noise, too large to be read along with the text."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def image(shade):
+    return {"bytes": png(shade), "path": None}
+
+
+def verl():
+    """DeepEyes-47k: nested structs, a column that is null now and then, one that is null throughout."""
+    prompt = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    reward = pa.struct([("ground_truth", pa.string()), ("style", pa.string())])
+    extra = pa.struct([("answer", pa.string()), ("index", pa.string()), ("question", pa.string()), ("split", pa.string())])
+    rows = []
+    for n in range(5):
+        images = [image(10 * n + k) for k in range(1 + n % 2)]
+        marks = "<image>" * len(images)
+        rows.append({
+            "data_source": "vstar" if n else "thinklite_eureka",
+            "prompt": [{"role": "system", "content": "Tools."}, {"role": "user", "content": f"{marks}\nQ{n}?\nThink first."}],
+            "images": images,
+            "ability": "vqa",
+            "env_name": "visual_toolbox_v2" if n else None,
+            "reward_model": {"ground_truth": f"A{n}", "style": "model"},
+            "extra_info": {"answer": f"A{n}", "index": str(n), "question": f"Q{n}?", "split": "train"},
+            "unused": None,
+        })
+    schema = pa.schema([
+        ("data_source", pa.string()), ("prompt", prompt), ("images", pa.list_(IMAGE)), ("ability", pa.string()),
+        ("env_name", pa.string()), ("reward_model", reward), ("extra_info", extra), ("unused", pa.null()),
+    ])
+    return pa.Table.from_pylist(rows, schema)
+
+
+def blink():
+    rows = []
+    for n in range(3):
+        shown = {f"image_{k}": image(50 + 10 * n + k) if k <= 2 + n % 2 else None for k in range(1, 5)}
+        rows.append({
+            "idx": f"val_{n}", "question": "Which is red?", "sub_task": "Counting", **shown,
+            "choices": ["the left", "the right"], "answer": "(B)", "prompt": "Which is red?\n(A) the left\n(B) the right",
+            "explanation": "",
+        })
+    columns = ["idx", "question", "sub_task", "image_1", "image_2", "image_3", "image_4", "choices", "answer", "prompt", "explanation"]
+    types = {"choices": pa.list_(pa.string()), **{f"image_{k}": IMAGE for k in range(1, 5)}}
+    return pa.Table.from_pylist(rows, pa.schema([(name, types.get(name, pa.string())) for name in columns]))
+
+
+def muirbench():
+    rows = [{
+        "idx": str(n), "task": "Counting", "image_relation": "Complementary", "image_type": "Photography",
+        "question": "<image>\n<image> How many?", "options": ["1", "<image>", "None of the choices provided"], "answer": "AC"[n],
+        "image_list": [image(100 + 10 * n + k) for k in range(3)], "counterpart_idx": str(1 - n),
+    } for n in range(2)]
+    types = {"options": pa.list_(pa.string()), "image_list": pa.list_(IMAGE)}
+    return pa.Table.from_pylist(rows, pa.schema([(name, types.get(name, pa.string())) for name in rows[0]]))
+
+
+def hrbench():
+    rows = [{
+        "index": n, "question": "What colour?", "answer": "ABCD"[n], "category": "single", "A": "red", "B": "green",
+        "C": "blue", "D": "grey", "cycle_category": str(n), "image": base64.b64encode(noise(n // 2)).decode(),
+    } for n in range(4)]
+    return pa.Table.from_pylist(rows)
+
+
+def pages():
+    """Many small pages, the first one with a dictionary; two row groups."""
+    images = [[image(3 * n + k) for k in range(1 + n % 3)] for n in range(50)]
+    rows = [{
+        "data_source": "x", "prompt": [{"role": "user", "content": "Q"}], "images": shown, "single": image(n) if n % 4 else None,
+        "reward_model": {"ground_truth": f"A{n}", "style": "rule"},
+    } for n, shown in enumerate(images)]
+    prompt = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    reward = pa.struct([("ground_truth", pa.string()), ("style", pa.string())])
+    return pa.Table.from_pylist(rows, pa.schema([
+        ("data_source", pa.string()), ("prompt", prompt), ("images", pa.list_(IMAGE)), ("single", IMAGE), ("reward_model", reward),
+    ]))
+
+
+def main():
+    pq.write_table(verl(), HERE / "verl.parquet", row_group_size=2)
+    pq.write_table(blink(), HERE / "blink.parquet", compression="gzip", data_page_version="2.0")
+    pq.write_table(muirbench(), HERE / "muirbench.parquet", compression="lz4")
+    pq.write_table(hrbench(), HERE / "hrbench.parquet", compression="none")
+    small = {"data_page_size": 300, "write_batch_size": 2, "dictionary_pagesize_limit": 1500}
+    pq.write_table(pages(), HERE / "pages.parquet", row_group_size=40, **small)
+    pq.write_table(blink(), HERE / "zstd.parquet", compression="zstd")
+
+
+main()
