@@ -1,14 +1,15 @@
 //! `imagent data pipeline` and `imagent data review`: questions made by agents, and looked at by people.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
+use imagent::config::EndpointConfig;
 use imagent::pipeline::config::PipelineConfig;
-use imagent::pipeline::summary::StepSummary;
 use imagent::pipeline::{DATASET, Served};
 
-use super::{InputError, interrupt, print};
+use super::{InputError, interrupt, print, progress};
 
 /// Runs a pipeline.
 pub(crate) fn run(file: &Path, out: Option<PathBuf>, mut sets: Vec<String>, json: bool) -> Result<()> {
@@ -18,45 +19,29 @@ pub(crate) fn run(file: &Path, out: Option<PathBuf>, mut sets: Vec<String>, json
     }
     let config = PipelineConfig::read(file, &sets).map_err(imagent::Error::from)?;
     let stop = interrupt::watch_saying("interrupted: what is done is kept; the same command goes on")?;
-    let served = connect(&config, &stop)?;
-    let mut tell = |step: &StepSummary| {
-        use std::io::Write;
-        // Nobody listens: it is told no more.
-        let _ = writeln!(std::io::stderr(), "{}: {} of {} kept", step.name, step.kept, step.items);
-    };
-    let summary = imagent::pipeline::run(&config, &served, &stop, &mut tell)?;
+    let connect = |endpoint: &EndpointConfig| connect(endpoint, &stop);
+    let summary = imagent::pipeline::run(&config, &connect, &stop, &mut progress::pipeline())?;
     if json {
         return print(&format!("{:#}\n", serde_json::json!(summary)));
     }
-    let dataset = config.folder().join(DATASET);
-    print(&format!("{}\n{} samples in {}\n", summary.table(), summary.dataset, dataset.display()))
+    let left = match summary.samples() {
+        0 => "no question is left".to_owned(),
+        samples => format!("{samples} samples in {}", config.folder().join(DATASET).display()),
+    };
+    print(&format!("{}\n{left}\n", summary.table()))
 }
 
-/// The served models that the roles name.
 #[cfg(feature = "served")]
-fn connect(
-    config: &PipelineConfig,
-    stop: &std::sync::Arc<std::sync::atomic::AtomicBool>,
-) -> Result<BTreeMap<String, Served>> {
-    let mut served = BTreeMap::new();
-    for name in config.played_by() {
-        let Some(endpoint) = config.endpoints.get(name) else { continue };
-        let model = super::served::client(endpoint, stop)?;
-        let view = model.image_view().map_err(imagent::Error::from)?;
-        served.insert(name.to_owned(), Served { model: Box::new(model), view, endpoint: endpoint.clone() });
-    }
-    Ok(served)
+fn connect(endpoint: &EndpointConfig, stop: &Arc<AtomicBool>) -> Result<Served, imagent::Error> {
+    let model = super::served::client(endpoint, stop)?;
+    let view = model.image_view()?;
+    Ok(Served { model: Box::new(model), view, endpoint: endpoint.clone() })
 }
 
 #[cfg(not(feature = "served"))]
-fn connect(
-    config: &PipelineConfig,
-    _: &std::sync::Arc<std::sync::atomic::AtomicBool>,
-) -> Result<BTreeMap<String, Served>> {
-    match config.played_by().iter().find_map(|name| config.endpoints.get(*name)) {
-        Some(endpoint) => Err(super::served::refuse(endpoint)),
-        None => Ok(BTreeMap::new()),
-    }
+fn connect(endpoint: &EndpointConfig, _: &Arc<AtomicBool>) -> Result<Served, imagent::Error> {
+    let problem = "this build cannot ask served models; build with `--features served`".to_owned();
+    Err(imagent::Error::BadFile { path: endpoint.url.clone().into(), problem })
 }
 
 /// Shows the questions of a pipeline.

@@ -58,12 +58,12 @@ mod asking {
     use super::super::interrupt;
 
     /// The model of an endpoint, which `stop` ends asking.
-    pub(crate) fn client(endpoint: &EndpointConfig, stop: &Arc<AtomicBool>) -> Result<OpenAi> {
+    pub(crate) fn client(endpoint: &EndpointConfig, stop: &Arc<AtomicBool>) -> Result<OpenAi, imagent::Error> {
         let notice = |text: &str| {
             // Nobody listens: it is told no more.
             let _ = writeln!(std::io::stderr(), "{text}");
         };
-        Ok(OpenAi::new(endpoint.clone(), Arc::clone(stop), Box::new(notice)).map_err(imagent::Error::from)?)
+        Ok(OpenAi::new(endpoint.clone(), Arc::clone(stop), Box::new(notice))?)
     }
 
     fn ask<T>(

@@ -1,97 +1,78 @@
-//! Asking a served model in a role: a text with blanks, images, and JSON back.
+//! Asking a served model in a role: a text, images, and JSON back.
 
 use std::sync::Arc;
 
-use imagent_core::chat::{ChatError, ChatMessage, ChatModel, ChatPart, ChatRequest, python_json};
-use imagent_core::{RgbImage, Role, derive, seed};
+use imagent_core::chat::{ChatError, ChatImage, ChatMessage, ChatModel, ChatPart, ChatRequest, python_json};
+use imagent_core::{ImageSizes, RgbImage, Role, Size, derive, seed};
+use imagent_models::image_processor::ImageProcessor;
 use serde_json::{Map, Value};
 
+use super::bank::Bank;
 use super::config::RoleConfig;
-use super::keep::Cost;
+use super::prompts::Prompt;
 use crate::error::Error;
+use crate::served::evaluate::shown;
 
-/// An image as it is sent.
-pub(super) type View<'a> = dyn Fn(&RgbImage) -> Result<RgbImage, ChatError> + Sync + 'a;
+/// An image as it is sent, and its sizes.
+pub(super) struct Seen {
+    sent: Arc<ChatImage>,
+    pub(super) sizes: ImageSizes,
+}
 
-/// A served model in a role.
+/// A served model in a role, about one item.
 pub(super) struct Asker<'a> {
     /// The model.
     pub(super) model: &'a dyn ChatModel,
     /// How images are sent.
-    pub(super) view: &'a View<'a>,
+    pub(super) view: &'a ImageProcessor,
+    /// Where they come from.
+    pub(super) bank: &'a Bank,
     /// Its settings.
     pub(super) role: &'a RoleConfig,
-    /// What it is told, with `{…}` for what changes.
-    pub(super) prompt: &'a str,
+    /// What it is told.
+    pub(super) prompt: &'a Prompt,
     /// Seed of the pipeline.
     pub(super) seed: u64,
-}
-
-/// What it replied.
-pub(super) struct Replied {
-    /// The texts.
-    pub(super) texts: Vec<String>,
-    /// What it took.
-    pub(super) cost: Cost,
+    /// The item.
+    pub(super) id: &'a str,
 }
 
 impl Asker<'_> {
-    /// Asks about images, which stand before the text, `times` times.
+    /// Images by their names, one in memory at its own size at a time.
+    ///
+    /// # Errors
+    /// When one cannot be read or shown.
+    pub(super) fn see(&self, images: &[String]) -> Result<Vec<Seen>, Error> {
+        let size = |image: &RgbImage| Size::new(image.width(), image.height());
+        let see = |name: &String| {
+            let pixels = self.bank.pixels(name)?;
+            let view = shown(self.view, &pixels).map_err(ChatError::from)?;
+            let sizes = ImageSizes { original: size(&pixels), shown: size(&view) };
+            Ok(Seen { sent: Arc::new(ChatImage::new(Arc::new(view))), sizes })
+        };
+        images.iter().map(see).collect()
+    }
+
+    /// Asks about images, which stand before the text, for the `time`-th time.
     ///
     /// # Errors
     /// When the model cannot be asked.
-    pub(super) fn ask(
-        &self,
-        id: &str,
-        images: &[Arc<RgbImage>],
-        blanks: &[(&str, &str)],
-        times: usize,
-    ) -> Result<Replied, Error> {
+    pub(super) fn ask(&self, images: &[Seen], values: &[(&str, &str)], time: usize) -> Result<String, Error> {
         let mut parts = Vec::new();
         for (i, image) in images.iter().enumerate() {
             parts.push(ChatPart::text(format!("Image {}:", i + 1)));
-            parts.push(ChatPart::image(Arc::new((self.view)(image)?)));
+            parts.push(ChatPart::Image(Arc::clone(&image.sent)));
         }
-        parts.push(ChatPart::text(filled(self.prompt, blanks)));
-        let asked = ChatRequest::new(vec![ChatMessage::new(Role::User, parts)]);
-        let mut replied = Replied { texts: Vec::new(), cost: Cost::default() };
-        for time in 0..times {
-            let key = derive(self.seed, &[seed::text(self.prompt), seed::text(id), time as u64]);
-            let reply = self.model.ask(&ChatRequest {
-                max_tokens: Some(self.role.max_tokens),
-                temperature: Some(self.role.temperature),
-                seed: Some((key >> 33) as u32),
-                ..asked.clone()
-            })?;
-            replied.cost += Cost::of(&reply);
-            replied.texts.extend(reply.choices.into_iter().next().map(|choice| choice.text));
-        }
-        Ok(replied)
+        parts.push(ChatPart::text(self.prompt.fill(values)));
+        let key = derive(self.seed, &[seed::text(self.prompt.text()), seed::text(self.id), time as u64]);
+        let reply = self.model.ask(&ChatRequest {
+            max_tokens: Some(self.role.max_tokens),
+            temperature: Some(self.role.temperature),
+            seed: Some((key >> 33) as u32),
+            ..ChatRequest::new(vec![ChatMessage::new(Role::User, parts)])
+        })?;
+        Ok(reply.choices.into_iter().next().map(|choice| choice.text).unwrap_or_default())
     }
-}
-
-/// A text with its blanks filled; what is filled in is not looked at again.
-fn filled(text: &str, blanks: &[(&str, &str)]) -> String {
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some(at) = rest.find('{') {
-        let (before, after) = rest.split_at(at);
-        out.push_str(before);
-        let blank = blanks.iter().find_map(|(name, value)| {
-            let tail = after.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}')?;
-            Some((*value, tail))
-        });
-        match blank {
-            Some((value, tail)) => {
-                out.push_str(value);
-                rest = tail;
-            }
-            None => {
-                out.push('{');
-                rest = &after[1..];
-            }
-        }
-    }
-    out + rest
 }
 
 /// The last JSON object in a text that is one by itself, whatever stands around it.
@@ -125,12 +106,6 @@ pub(super) fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blanks_are_filled_once() {
-        let text = "{a} and {\"b\": 1} and {b}{";
-        assert_eq!(filled(text, &[("a", "{b}"), ("b", "2")]), "{b} and {\"b\": 1} and 2{");
-    }
 
     #[test]
     fn the_last_object_counts() {

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use imagent_core::{Limits, PromptStyle, Sampling, Tool};
 use imagent_data::WorldConfig;
+use imagent_data::world::QuestionMix;
 use imagent_rewards::Grader;
 use imagent_tools::ZoomIn;
 use serde::{Deserialize, Serialize};
 
 use super::summary::Price;
 use crate::config::{ConfigError, Document, EndpointConfig};
+
+/// Most images of a world: their names are numbers of six digits.
+const MOST_IMAGES: usize = 1_000_000;
 
 /// The file of a pipeline.
 #[derive(Serialize, Deserialize)]
@@ -24,8 +28,14 @@ pub struct PipelineConfig {
     pub groups: usize,
     /// Fewest and most images of a group. Default `[2, 4]`.
     pub size: [usize; 2],
+    /// How many images a served grouper chooses from. Default 8.
+    pub candidates: usize,
     /// How many questions are asked of a group. Default 1.
     pub questions: usize,
+    /// How often a served answerer is asked; the rule answers once. Default 3.
+    pub votes: usize,
+    /// The share of the votes that must be the writer's answer, above 0. Default 0.6.
+    pub agreement: f64,
     /// Whether the dataset holds only what somebody has accepted or edited; what was rejected by hand is left out in any case.
     /// Default false.
     pub reviewed: bool,
@@ -38,11 +48,11 @@ pub struct PipelineConfig {
     /// What the images are of.
     pub images: ImagesConfig,
     /// Who puts images together.
-    pub grouper: GrouperConfig,
+    pub grouper: RoleConfig,
     /// Who asks.
     pub writer: RoleConfig,
     /// Who answers without knowing the writer's answer.
-    pub answerer: AnswererConfig,
+    pub answerer: RoleConfig,
     /// Who judges question and answers.
     pub verifier: RoleConfig,
     /// What is too easy or cannot be answered.
@@ -56,15 +66,18 @@ impl Default for PipelineConfig {
             seed: 1,
             groups: 100,
             size: [2, 4],
+            candidates: 8,
             questions: 1,
+            votes: 3,
+            agreement: 0.6,
             grader: Grader::default(),
             endpoints: BTreeMap::new(),
             prices: BTreeMap::new(),
             reviewed: false,
             images: ImagesConfig::default(),
-            grouper: GrouperConfig::default(),
+            grouper: RoleConfig::default(),
             writer: RoleConfig::default(),
-            answerer: AnswererConfig::default(),
+            answerer: RoleConfig::default(),
             verifier: RoleConfig::default(),
             difficulty: DifficultyConfig::default(),
         }
@@ -90,7 +103,7 @@ impl Default for ImagesConfig {
     }
 }
 
-/// Who plays a role: a served model where one is named, else a rule.
+/// The table of a role: a served model plays it where one is named, else a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoleConfig {
@@ -107,40 +120,6 @@ pub struct RoleConfig {
 impl Default for RoleConfig {
     fn default() -> Self {
         Self { endpoint: String::new(), prompt: String::new(), temperature: 0.7, max_tokens: 1024 }
-    }
-}
-
-/// The `[grouper]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GrouperConfig {
-    /// Who it is.
-    pub role: RoleConfig,
-    /// How many images a served model chooses from. Default 8.
-    pub candidates: usize,
-}
-
-impl Default for GrouperConfig {
-    fn default() -> Self {
-        Self { role: RoleConfig::default(), candidates: 8 }
-    }
-}
-
-/// The `[answerer]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AnswererConfig {
-    /// Who it is.
-    pub role: RoleConfig,
-    /// How often a served model is asked; the rule answers once. Default 3.
-    pub votes: usize,
-    /// The share of the votes that must be the writer's answer, above 0. Default 0.6.
-    pub agreement: f64,
-}
-
-impl Default for AnswererConfig {
-    fn default() -> Self {
-        Self { role: RoleConfig::default(), votes: 3, agreement: 0.6 }
     }
 }
 
@@ -225,25 +204,21 @@ impl PipelineConfig {
     /// The roles that are told what to do by a text.
     pub(super) fn roles(&self) -> [NamedRole<'_>; 4] {
         [
-            ("grouper", &self.grouper.role),
+            ("grouper", &self.grouper),
             ("writer", &self.writer),
-            ("answerer", &self.answerer.role),
+            ("answerer", &self.answerer),
             ("verifier", &self.verifier),
         ]
     }
 
-    /// The names of the endpoints that are asked.
-    pub fn played_by(&self) -> Vec<&str> {
-        let roles = self.roles().map(|(_, role)| role.endpoint.as_str());
-        let mut names: Vec<&str> = roles.into_iter().chain([self.difficulty.endpoint.as_str()]).collect();
-        names.retain(|name| !name.is_empty());
-        names.sort_unstable();
-        names.dedup();
-        names
+    /// The name of the endpoint that plays a role or measures difficulty; empty where a rule does.
+    pub(super) fn endpoint_of(&self, role: &str) -> &str {
+        let told = self.roles().into_iter().find(|(name, _)| *name == role);
+        told.map_or(&self.difficulty.endpoint, |(_, role)| &role.endpoint)
     }
 
     fn roles_mut(&mut self) -> [&mut RoleConfig; 4] {
-        [&mut self.grouper.role, &mut self.writer, &mut self.answerer.role, &mut self.verifier]
+        [&mut self.grouper, &mut self.writer, &mut self.answerer, &mut self.verifier]
     }
 
     /// The folder that everything is kept in.
@@ -261,7 +236,7 @@ impl PipelineConfig {
             ("groups", self.groups),
             ("questions", self.questions),
             ("images.count", self.images.count),
-            ("answerer.votes", self.answerer.votes),
+            ("votes", self.votes),
             ("difficulty.tries", self.difficulty.tries),
             ("difficulty.tool_tries", self.difficulty.tool_tries),
         ] {
@@ -269,15 +244,18 @@ impl PipelineConfig {
                 return wrong(key, "must be at least 1, got 0");
             }
         }
+        if self.images.count > MOST_IMAGES {
+            return wrong("images.count", "must be at most 1000000");
+        }
         let [least, most] = self.size;
         if least == 0 || most < least || most > 16 {
             return wrong("size", "must be [fewest, most] between 1 and 16");
         }
-        if self.grouper.candidates < most {
-            return wrong("grouper.candidates", "must be at least the most images of a group");
+        if self.candidates < most {
+            return wrong("candidates", "must be at least the most images of a group");
         }
-        if !(self.answerer.agreement > 0.0 && self.answerer.agreement <= 1.0) {
-            return wrong("answerer.agreement", "must be above 0 and at most 1");
+        if !(self.agreement > 0.0 && self.agreement <= 1.0) {
+            return wrong("agreement", "must be above 0 and at most 1");
         }
         if self.difficulty.most_right >= self.difficulty.tries {
             return wrong("difficulty.most_right", "must be below difficulty.tries");
@@ -304,29 +282,31 @@ impl PipelineConfig {
         if let Some(name) = self.prices.keys().find(|name| !self.endpoints.contains_key(*name)) {
             return Err((format!("prices.{name}"), format!("there is no [endpoints.{name}]")));
         }
-        let known = |key: String, name: &str| match name.is_empty() || self.endpoints.contains_key(name) {
+        let known = |key: &str, name: &str| match name.is_empty() || self.endpoints.contains_key(name) {
             true => Ok(()),
-            false => Err((key, format!("there is no [endpoints.{name}]"))),
+            false => Err((format!("{key}.endpoint"), format!("there is no [endpoints.{name}]"))),
         };
-        let key = |role: &str| match role {
-            "writer" | "verifier" => format!("{role}.endpoint"),
-            _ => format!("{role}.role.endpoint"),
-        };
-        self.roles().into_iter().try_for_each(|(name, role)| known(key(name), &role.endpoint))?;
         for (name, role) in self.roles() {
-            if role.max_tokens == 0 || !(role.temperature >= 0.0 && role.temperature.is_finite()) {
-                let key = key(name).replace(".endpoint", "");
-                return Err((key, "needs max_tokens of at least 1 and a temperature of at least 0".to_owned()));
+            known(name, &role.endpoint)?;
+            let wrong = |field: &str, problem: &str| Err((format!("{name}.{field}"), problem.to_owned()));
+            if !role.prompt.is_empty() && role.endpoint.is_empty() {
+                return wrong("prompt", "is told to nobody: the role has no endpoint");
+            }
+            if role.max_tokens == 0 {
+                return wrong("max_tokens", "must be at least 1, got 0");
+            }
+            if !(role.temperature >= 0.0 && role.temperature.is_finite()) {
+                return wrong("temperature", "must be at least 0");
             }
         }
-        known("difficulty.endpoint".to_owned(), &self.difficulty.endpoint)
+        known("difficulty", &self.difficulty.endpoint)
     }
 }
 
 impl ImagesConfig {
     /// The world, one image a sample.
     pub(super) fn single(&self) -> WorldConfig {
-        let questions = imagent_data::world::QuestionMix { read: 1.0, which: 0.0, same: 0.0, two: 0.0 };
+        let questions = QuestionMix { read: 1.0, which: 0.0, same: 0.0, ..QuestionMix::default() };
         WorldConfig { images: [1, 1], questions, across: 0.0, ..self.world.clone() }
     }
 }

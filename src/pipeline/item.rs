@@ -6,10 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Images that belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// Places of the images in the bank.
-    pub images: Vec<usize>,
-    /// Their names.
-    pub names: Vec<String>,
+    /// Names of the images.
+    pub images: Vec<String>,
     /// What they have in common.
     pub why: String,
 }
@@ -17,8 +15,8 @@ pub struct Group {
 /// A question about a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// Places of the images in the bank.
-    pub images: Vec<usize>,
+    /// Names of the images.
+    pub images: Vec<String>,
     /// What is asked; images are counted from 1.
     pub question: String,
     /// What the writer holds to be the answer.

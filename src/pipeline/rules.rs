@@ -1,5 +1,7 @@
 //! Roles as rules, over what is known of the images: they need no model, and their questions are those of the nano world.
 
+use std::collections::HashSet;
+
 use imagent_core::{BBox, Gold, Original, derive, seed};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -50,11 +52,11 @@ impl Form {
     }
 
     /// The answer; `None` where the question names nothing, or two things.
-    pub(super) fn answer(&self, images: &[Vec<Object>]) -> Option<String> {
+    pub(super) fn answer(&self, images: &[&[Object]]) -> Option<String> {
         match self {
             Self::Read { kind, object, image } => read(images, kind, object, *image),
             Self::Which { object } => {
-                let has = |objects: &&Vec<Object>| objects.iter().any(|known| known.name == *object);
+                let has = |objects: &&&[Object]| objects.iter().any(|known| known.name == *object);
                 let at = images.iter().position(|objects| has(&objects))?;
                 (images.iter().filter(has).count() == 1).then(|| (at + 1).to_string())
             }
@@ -66,7 +68,7 @@ impl Form {
     }
 
     /// Where the answer lies.
-    fn gold(&self, images: &[Vec<Object>]) -> Vec<Gold> {
+    fn gold(&self, images: &[&[Object]]) -> Vec<Gold> {
         let detail = |object: &str, image: usize| {
             let known = only(images.get(image.checked_sub(1)?)?, object)?;
             Some(Gold { image, bbox: known.detail.as_ref()?.bbox })
@@ -100,47 +102,34 @@ fn only<'a>(objects: &'a [Object], name: &str) -> Option<&'a Object> {
     found.next().filter(|_| found.next().is_none())
 }
 
-fn read(images: &[Vec<Object>], kind: &str, object: &str, image: usize) -> Option<String> {
+fn read(images: &[&[Object]], kind: &str, object: &str, image: usize) -> Option<String> {
     let detail = only(images.get(image.checked_sub(1)?)?, object)?.detail.as_ref()?;
     (detail.kind == kind).then(|| detail.text.clone())
 }
 
-/// Images that share an object where there are some, so that they are easily confused; else any.
-pub(super) fn group(bank: &Bank, shelf: &Shelf, size: [usize; 2], seed: u64, id: &str) -> Option<Group> {
+/// Images that share an object where there are some, so that they are easily confused; else any. The bank has as many as a group.
+pub(super) fn group(bank: &Bank, size: [usize; 2], seed: u64, id: &str) -> Group {
     let mut rng = seed::rng(seed, &[seed::text("grouper"), seed::text(id)]);
-    let count = rng.random_range(size[0]..=size[1]).min(bank.len());
-    let first = rng.random_range(0..bank.len());
-    let (mut alike, mut other): (Vec<usize>, Vec<usize>) =
-        (0..bank.len()).filter(|&i| i != first).partition(|&i| shelf.share(first, i));
+    let names = bank.names();
+    let count = rng.random_range(size[0]..=size[1]).min(names.len());
+    let first = &names[rng.random_range(0..names.len())];
+    let held: HashSet<&str> = bank.objects(first).iter().map(|object| object.name.as_str()).collect();
+    let shares = |name: &&String| bank.objects(name).iter().any(|object| held.contains(object.name.as_str()));
+    let (mut alike, mut other): (Vec<&String>, Vec<&String>) =
+        names.iter().filter(|&name| name != first).partition(shares);
     alike.shuffle(&mut rng);
     other.shuffle(&mut rng);
-    let near = alike.len().min(count - 1);
-    let mut images: Vec<usize> = [first].into_iter().chain(alike).chain(other).take(count).collect();
-    images.shuffle(&mut rng);
-    let why = if near > 0 {
-        format!("{} of them share an object with image {}", near, bank.name(first))
-    } else {
-        "any images".to_owned()
+    let why = match alike.len().min(count - 1) {
+        0 => "any images".to_owned(),
+        near => format!("{near} of them share an object with {first}"),
     };
-    (images.len() >= size[0]).then(|| Group { names: images.iter().map(|&i| bank.name(i)).collect(), images, why })
-}
-
-/// Names of the objects of every image, to find images that share one.
-pub(super) struct Shelf(Vec<Vec<u64>>);
-
-impl Shelf {
-    pub(super) fn new(bank: &Bank) -> Self {
-        let names = |i| bank.objects(i).iter().map(|object| seed::text(&object.name)).collect();
-        Self((0..bank.len()).map(names).collect())
-    }
-
-    fn share(&self, a: usize, b: usize) -> bool {
-        self.0[a].iter().any(|name| self.0[b].contains(name))
-    }
+    let mut images: Vec<String> = [first].into_iter().chain(alike).chain(other).take(count).cloned().collect();
+    images.shuffle(&mut rng);
+    Group { images, why }
 }
 
 /// A question about images, drawn from those that have an answer; `None` if there is none.
-pub(super) fn write(images: &[Vec<Object>], places: &[usize], seed: u64, id: &str) -> Option<Question> {
+pub(super) fn write(images: &[&[Object]], names: &[String], seed: u64, id: &str) -> Option<Question> {
     let mut rng = seed::rng(derive(seed, &[seed::text("writer")]), &[seed::text(id)]);
     let readable: Vec<(&Object, usize)> = (images.iter().enumerate())
         .flat_map(|(i, objects)| objects.iter().map(move |object| (object, i + 1)))
@@ -149,7 +138,7 @@ pub(super) fn write(images: &[Vec<Object>], places: &[usize], seed: u64, id: &st
     let named = |(object, image): &(&Object, usize)| (object.name.clone(), *image);
     let kind = |(object, _): &(&Object, usize)| object.detail.as_ref().map(|detail| detail.kind.clone());
     let (first, second) = (readable.choose(&mut rng), readable.choose(&mut rng));
-    let any = images.iter().flatten().map(|object| object.name.clone()).collect::<Vec<_>>();
+    let any = images.iter().copied().flatten().map(|object| object.name.clone()).collect::<Vec<_>>();
     let which = any.choose(&mut rng).map(|object| Form::Which { object: object.clone() });
     let read = first.and_then(|first| {
         let (object, image) = named(first);
@@ -164,7 +153,7 @@ pub(super) fn write(images: &[Vec<Object>], places: &[usize], seed: u64, id: &st
     forms.shuffle(&mut rng);
     let found = forms.into_iter().flatten().find_map(|form| Some((form.answer(images)?, form)));
     found.map(|(answer, form)| Question {
-        images: places.to_vec(),
+        images: names.to_vec(),
         question: form.text(),
         answer,
         kind: form.kind().to_owned(),
@@ -201,8 +190,8 @@ mod tests {
         Object { name: name.into(), bbox, detail: Some(Detail { kind: "digit".into(), text: digit.into(), bbox }) }
     }
 
-    fn images() -> Vec<Vec<Object>> {
-        vec![
+    fn images() -> [Vec<Object>; 2] {
+        [
             vec![object("red circle", "3"), object("blue square", "7")],
             vec![object("red circle", "4"), object("green diamond", "3")],
         ]
@@ -215,10 +204,12 @@ mod tests {
             Form::Which { object: "green diamond".into() },
             Form::Same { kind: "digit".into(), first: ("red circle".into(), 1), second: ("green diamond".into(), 2) },
         ];
+        let images = images();
+        let images = images.each_ref().map(Vec::as_slice);
         for (form, answer) in forms.into_iter().zip(["4", "2", "yes"]) {
             assert_eq!(Form::parse(&form.text()), Some(form.clone()));
-            assert_eq!(form.answer(&images()).as_deref(), Some(answer), "{form:?}");
-            assert!(!form.gold(&images()).is_empty());
+            assert_eq!(form.answer(&images).as_deref(), Some(answer), "{form:?}");
+            assert!(!form.gold(&images).is_empty());
         }
         for text in ["", "?", "What is it ?", "What digit is on the cat ?", "Is the digit on the a in image 1 ?"] {
             assert_eq!(Form::parse(text), None, "{text}");
@@ -228,26 +219,29 @@ mod tests {
     #[test]
     fn what_is_not_unique_has_no_answer() {
         let images = images();
+        let images = images.each_ref().map(Vec::as_slice);
         assert_eq!(Form::Which { object: "red circle".into() }.answer(&images), None);
         let ask = |object: &str, image| Form::Read { kind: "digit".into(), object: object.into(), image };
         for form in [ask("red circle", 0), ask("red circle", 3), ask("cat", 1)] {
             assert_eq!(form.answer(&images), None, "{form:?}");
         }
-        let twice = vec![vec![object("red circle", "1"), object("red circle", "2")]];
-        assert_eq!(ask("red circle", 1).answer(&twice), None);
+        let twice = [object("red circle", "1"), object("red circle", "2")];
+        assert_eq!(ask("red circle", 1).answer(&[&twice]), None);
     }
 
     #[test]
     fn a_writer_asks_what_has_an_answer() {
         let images = images();
+        let images = images.each_ref().map(Vec::as_slice);
+        let names = ["a".to_owned(), "b".to_owned()];
         let mut kinds = std::collections::BTreeSet::new();
         for id in 0..40 {
-            let asked = write(&images, &[4, 9], 1, &id.to_string()).unwrap();
+            let asked = write(&images, &names, 1, &id.to_string()).unwrap();
             assert_eq!(Form::parse(&asked.question).unwrap().answer(&images), Some(asked.answer));
-            assert_eq!(asked.images, [4, 9]);
+            assert_eq!(asked.images, names);
             kinds.insert(asked.kind);
         }
         assert_eq!(kinds.len(), 3);
-        assert_eq!(write(&[vec![], vec![]], &[0, 1], 1, "a"), None);
+        assert_eq!(write(&[&[], &[]], &names, 1, "a"), None);
     }
 }

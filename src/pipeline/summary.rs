@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use imagent_analysis::table;
 use serde::{Deserialize, Serialize};
 
-use super::keep::Cost;
+use super::journal::Cost;
 
 /// What a million tokens of a served model cost, in whatever currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,12 +36,12 @@ pub struct StepSummary {
 }
 
 impl StepSummary {
-    pub(super) fn of(name: &str, lines: &mut dyn Iterator<Item = (Option<&str>, Cost)>, price: Option<&Price>) -> Self {
+    /// Of items, each with the reason why it did not go on, if it did not.
+    pub(super) fn of<'a>(name: &str, lines: impl Iterator<Item = Option<&'a str>>) -> Self {
         let (rejected, cost) = (BTreeMap::new(), Cost::default());
         let mut step = Self { name: name.to_owned(), items: 0, kept: 0, rejected, cost, price: None };
-        for (why, cost) in lines {
+        for why in lines {
             step.items += 1;
-            step.cost += cost;
             match why {
                 None => step.kept += 1,
                 Some(why) => {
@@ -50,33 +50,46 @@ impl StepSummary {
                 }
             }
         }
-        let of = |tokens: usize, price: f64| tokens as f64 * price / 1e6;
-        step.price = price
-            .map(|price| of(step.cost.prompt_tokens, price.prompt) + of(step.cost.completion_tokens, price.completion));
         step
+    }
+
+    /// The same with what it cost.
+    pub(super) fn costing(self, cost: Cost, price: Option<&Price>) -> Self {
+        let of = |tokens: usize, price: f64| tokens as f64 * price / 1e6;
+        let price =
+            price.map(|price| of(cost.prompt_tokens, price.prompt) + of(cost.completion_tokens, price.completion));
+        Self { cost, price, ..self }
     }
 }
 
 /// All steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// In order.
+    /// In order; the last one keeps the samples of the dataset.
     pub steps: Vec<StepSummary>,
-    /// Samples of the dataset.
-    pub dataset: usize,
 }
 
 impl Summary {
+    /// Samples of the dataset.
+    pub fn samples(&self) -> usize {
+        self.steps.last().map_or(0, |step| step.kept)
+    }
+
     /// As a table, with reasons below.
     pub fn table(&self) -> String {
         let row = |step: &StepSummary| {
-            let Cost { requests, prompt_tokens, completion_tokens } = step.cost;
+            let Cost { requests, prompt_tokens, completion_tokens, seconds } = step.cost;
             let numbers = [step.items, step.kept, step.items - step.kept, requests, prompt_tokens, completion_tokens];
             let price = step.price.map_or_else(String::new, |price| format!("{price:.4}"));
-            [step.name.clone()].into_iter().chain(numbers.map(|n| n.to_string())).chain([price]).collect()
+            [step.name.clone()]
+                .into_iter()
+                .chain(numbers.map(|n| n.to_string()))
+                .chain([format!("{seconds:.1}"), price])
+                .collect()
         };
         let rows: Vec<Vec<String>> = self.steps.iter().map(row).collect();
-        let header = ["step", "items", "kept", "rejected", "requests", "prompt tokens", "reply tokens", "cost"];
+        let header =
+            ["step", "items", "kept", "rejected", "requests", "prompt tokens", "reply tokens", "seconds", "price"];
         let reasons = self.steps.iter().flat_map(|step| {
             step.rejected.iter().map(|(why, count)| vec![step.name.clone(), why.clone(), count.to_string()])
         });
@@ -93,12 +106,13 @@ mod tests {
 
     #[test]
     fn reasons_are_counted_without_what_stands_in_brackets() {
-        let cost = Cost { requests: 2, prompt_tokens: 1_000_000, completion_tokens: 500_000 };
-        let lines = [(None, cost), (Some("easy (1 of 4)"), cost), (Some("easy (2 of 4)"), Cost::default())];
-        let step = StepSummary::of("a", &mut lines.into_iter(), Some(&Price { prompt: 2.0, completion: 4.0 }));
+        let cost = Cost { requests: 4, prompt_tokens: 2_000_000, completion_tokens: 1_000_000, seconds: 1.5 };
+        let lines = [None, Some("easy (1 of 4)"), Some("easy (2 of 4)")];
+        let price = Price { prompt: 2.0, completion: 4.0 };
+        let step = StepSummary::of("a", lines.into_iter()).costing(cost, Some(&price));
         assert_eq!((step.items, step.kept, step.rejected["easy"], step.cost.requests), (3, 1, 2, 4));
         assert_eq!(step.price, Some(8.0));
-        let text = Summary { steps: vec![step], dataset: 1 }.table();
+        let text = Summary { steps: vec![step] }.table();
         assert!(text.contains("8.0000") && text.contains("easy"), "{text}");
     }
 }

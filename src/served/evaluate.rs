@@ -1,6 +1,6 @@
 //! Episodes and evaluations over a chat model: the same samples, tools, limits and rewards as over a model of ours.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use imagent_algorithms::TrainError;
 use imagent_core::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
@@ -13,7 +13,6 @@ use imagent_models::image_processor::ImageProcessor;
 use crate::config::{Calls, Config, EndpointConfig};
 use crate::error::Error;
 use crate::experiment::{Evaluation, eval_request};
-use crate::pipeline::keep::Cost;
 
 /// Samples that are read at once, for each request under way.
 const AHEAD: usize = 4;
@@ -128,33 +127,5 @@ impl ChatModel for Told<'_> {
     }
     fn ask(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
         self.model.ask(&ChatRequest { tools: self.tools.clone(), ..request.clone() })
-    }
-}
-
-/// A model whose questions and tokens are counted.
-pub(crate) struct Counted<'a> {
-    model: &'a dyn ChatModel,
-    cost: Mutex<Cost>,
-}
-
-impl<'a> Counted<'a> {
-    pub(crate) fn new(model: &'a dyn ChatModel) -> Self {
-        Self { model, cost: Mutex::default() }
-    }
-
-    /// What it was asked so far.
-    pub(crate) fn cost(&self) -> Cost {
-        *self.cost.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ChatModel for Counted<'_> {
-    fn name(&self) -> &str {
-        self.model.name()
-    }
-    fn ask(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
-        let reply = self.model.ask(request)?;
-        *self.cost.lock().unwrap_or_else(PoisonError::into_inner) += Cost::of(&reply);
-        Ok(reply)
     }
 }

@@ -1,64 +1,80 @@
 //! Pipelines through the real binary: what each step leaves, that it goes on where it ended, and what people say of it.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
+#![cfg(all(feature = "served", unix))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[cfg(feature = "served")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the report")]
 #[path = "../../analysis/tests/browser/mod.rs"]
 mod browser;
-#[cfg(feature = "served")]
+#[path = "../cli/done.rs"]
+mod done;
+mod killed;
+#[allow(dead_code, reason = "not all that other tests ask of a server")]
+#[path = "../served/process.rs"]
+mod process;
 mod review;
-#[cfg(feature = "served")]
 mod roles;
 mod rules;
-#[cfg(feature = "served")]
+#[allow(dead_code, reason = "not all that a server can do wrong")]
 #[path = "../served/scripted.rs"]
 mod scripted;
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// What a process left.
-pub struct Done {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+use self::done::Done;
+use self::process::command;
+
+/// A pipeline of rules over the nano world.
+const RULES: &str = "out = \"out\"\ngroups = 40\nquestions = 2\n\n[images]\ncount = 30\n";
+
+/// A folder with a pipeline's config.
+fn with_config(config: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("p.toml"), config).unwrap();
+    dir
 }
 
 /// Runs the binary in a folder.
-pub fn run(dir: &Path, args: &[&str]) -> Done {
-    let output = command(dir, args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+fn run(dir: &Path, args: &[&str]) -> Done {
+    command(args).current_dir(dir).output().unwrap().into()
 }
 
-pub fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imagent"));
-    command.args(args).current_dir(dir).stdin(Stdio::null()).env_remove("OPENAI_API_KEY").env("NO_PROXY", "127.0.0.1");
-    command
-}
-
-impl Done {
-    #[track_caller]
-    pub fn works(&self) {
-        assert_eq!(self.code, Some(0), "{}", self.err);
-    }
-
-    /// It ended with this code, on one line that says all of `parts`.
-    #[track_caller]
-    pub fn fails(&self, code: i32, parts: &[&str]) {
-        let lines: Vec<&str> = self.err.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert!(self.code == Some(code) && lines.len() == 1, "{:?}: {}", self.code, self.err);
-        parts.iter().for_each(|part| assert!(lines[0].contains(part), "{part:?} is not in {:?}", lines[0]));
-    }
+/// Runs the pipeline of a folder.
+fn pipeline(dir: &Path, more: &[&str]) -> Done {
+    run(dir, &[&["data", "pipeline", "p.toml"], more].concat())
 }
 
 /// The lines of a JSON Lines file.
-pub fn lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap();
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A pipeline of rules over the nano world.
-pub const RULES: &str = "out = \"out\"\ngroups = 40\nquestions = 2\n\n[images]\ncount = 30\n";
+/// Every file below the folder of a pipeline with its bytes, but those that tell of time: hidden ones, replies and the summary.
+fn contents(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut folders, mut found) = (vec![out.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+            let timed = name.starts_with('.') || ["replies.jsonl", "summary.json", "config.toml"].contains(&&*name);
+            if path.is_dir() {
+                folders.push(path);
+            } else if !timed {
+                found.push((path.strip_prefix(out).unwrap().to_owned(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The summary without seconds.
+fn summary(out: &Path) -> Value {
+    let mut summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    for step in summary["steps"].as_array_mut().unwrap() {
+        assert!(step["cost"].as_object_mut().unwrap().remove("seconds").unwrap().as_f64().unwrap() >= 0.0);
+    }
+    summary
+}

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::browser::{Page, installed};
-use super::{RULES, command, lines, run};
+use super::process::command;
+use super::{RULES, lines, pipeline, run, with_config};
 
 /// The page of a pipeline.
 struct Review {
@@ -22,7 +23,7 @@ struct Review {
 impl Review {
     fn start(dir: &Path) -> Self {
         let args = ["data", "review", "out", "--port", "0"];
-        let mut child = command(dir, &args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command(&args).current_dir(dir).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().rsplit(' ').next().unwrap().trim_end_matches('/').to_owned();
@@ -55,10 +56,9 @@ impl Drop for Review {
 }
 
 fn made() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("p.toml"), RULES).unwrap();
+    let dir = with_config(RULES);
     run(dir.path(), &["data", "review", "out"]).fails(2, &["config.toml", "no pipeline is here"]);
-    run(dir.path(), &["data", "pipeline", "p.toml"]).works();
+    pipeline(dir.path(), &[]).ok();
     dir
 }
 
@@ -90,22 +90,72 @@ fn what_people_say_counts() {
     }
     let plain = ureq::post(&format!("{}/review", review.url)).send_string("{}");
     assert!(matches!(plain, Err(ureq::Error::Status(415, _))));
-    let strange = ureq::get(&format!("{}/items", review.url)).set("Host", "evil.example").call();
-    assert!(matches!(strange, Err(ureq::Error::Status(403, _))));
-    let image = ureq::get(&format!("{}/images/0", review.url)).call().unwrap();
-    assert_eq!(image.content_type(), "image/png");
-    assert!(matches!(ureq::get(&format!("{}/images/999", review.url)).call(), Err(ureq::Error::Status(404, _))));
+    let image = ureq::get(&format!("{}/images/0/1", review.url)).call().unwrap();
+    assert_eq!(
+        (image.content_type(), image.header("cross-origin-resource-policy")),
+        ("image/png", Some("same-origin"))
+    );
+    for (place, code) in [("0/0", 404), ("0/9", 404), ("999/1", 404), ("x/1", 400)] {
+        let missing = ureq::get(&format!("{}/images/{place}", review.url)).call();
+        assert!(matches!(missing, Err(ureq::Error::Status(found, _)) if found == code), "{place}");
+    }
     let reviews: usize = review.items().iter().filter(|item| !item["review"].is_null()).count();
     assert_eq!(reviews, 3);
     review.end();
-    run(dir.path(), &["data", "pipeline", "p.toml"]).works();
+    pipeline(dir.path(), &[]).ok();
     let after = dataset(dir.path());
     assert_eq!(after.len(), before.len() - 1);
     assert_eq!((&after[0]["question"], &after[0]["answer"]), (&json!("Which digit ?"), &json!("9")));
     assert_eq!((&after[0]["meta"]["reviewed"], &after[1]["meta"]["reviewed"]), (&json!("edit"), &json!("accept")));
     assert_eq!((&after[1]["question"], &after[2]["meta"]["reviewed"]), (&before[2]["question"], &json!(false)));
-    run(dir.path(), &["data", "pipeline", "p.toml", "--set", "reviewed=true"]).works();
+    pipeline(dir.path(), &["--set", "reviewed=true"]).ok();
     assert_eq!(dataset(dir.path()), after[..2]);
+}
+
+#[test]
+fn other_pages_are_kept_out() {
+    let dir = made();
+    let review = Review::start(dir.path());
+    let own = review.url.clone();
+    let id = dataset(dir.path())[0]["id"].clone();
+    let body = json!({"id": id, "decision": "reject", "question": "x", "answer": "x"});
+    let say = |name: &str, value: &str| {
+        let answers = [
+            ureq::get(&format!("{own}/items")).set(name, value).call(),
+            ureq::post(&format!("{own}/review")).set(name, value).send_json(body.clone()),
+        ];
+        answers.map(|answer| match answer {
+            Ok(answer) | Err(ureq::Error::Status(_, answer)) => answer.status(),
+            Err(error) => panic!("{error}"),
+        })
+    };
+    for (name, value) in [
+        ("Host", "evil.example"),
+        ("Origin", "http://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://127.0.0.1:1"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+    ] {
+        assert_eq!(say(name, value), [403, 403], "{name}: {value}");
+    }
+    assert!(!dir.path().join("out/reviews.jsonl").exists());
+    assert_eq!(say("Origin", &own), [200, 200]);
+    review.end();
+}
+
+#[test]
+fn a_decision_that_was_cut_off_does_not_spoil_the_next() {
+    let dir = made();
+    let before = dataset(dir.path());
+    let review = |id: &Value| json!({"id": id, "decision": "reject", "question": "x", "answer": "x"});
+    let first = format!("{}\n{{\"id\": \"g0", review(&before[0]["id"]));
+    fs::write(dir.path().join("out/reviews.jsonl"), first).unwrap();
+    let page = Review::start(dir.path());
+    assert_eq!(page.say(review(&before[1]["id"])), 200);
+    page.end();
+    pipeline(dir.path(), &[]).ok();
+    assert_eq!(dataset(dir.path()), before[2..].iter().map(Clone::clone).collect::<Vec<_>>());
 }
 
 #[test]
@@ -123,6 +173,12 @@ fn questions_are_decided_by_keyboard() {
     wait(&mut page, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)", &json!(true));
     let regions = items[0]["gold"].as_array().unwrap().len();
     wait(&mut page, "document.querySelectorAll('.frame i').length", &json!(regions));
+    assert_eq!(page.value("document.querySelectorAll('canvas').length"), regions);
+    let shown = "getComputedStyle(document.querySelector('canvas')).display";
+    page.press("b");
+    wait(&mut page, shown, &json!("none"));
+    page.press("b");
+    wait(&mut page, shown, &json!("block"));
     page.press("a");
     wait(&mut page, "document.getElementById('question').textContent", &question(1));
     page.press("r");
@@ -142,12 +198,12 @@ fn questions_are_decided_by_keyboard() {
     page.press("u");
     wait(&mut page, "document.getElementById('question').textContent", &question(3));
     assert_eq!(page.value("document.getElementById('progress').value"), 3);
-    for (width, dark) in [(400, false), (1200, true)] {
+    for (width, dark) in [(400, false), (1200, false), (1200, true)] {
         page.look(width, dark);
         assert_eq!(page.value("document.documentElement.scrollWidth > innerWidth"), false, "{width}");
-    }
-    if let Some(folder) = std::env::var_os("IMAGENT_SCREENSHOTS") {
-        page.picture(&Path::new(&folder).join("review.png"));
+        if let Some(folder) = std::env::var_os("IMAGENT_SCREENSHOTS") {
+            page.picture(&Path::new(&folder).join(format!("review-{width}-{dark}.png")));
+        }
     }
     assert_eq!(page.complaints_but(&review.url), Vec::<String>::new());
     review.end();

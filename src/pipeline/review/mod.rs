@@ -5,8 +5,6 @@
 mod page;
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -44,9 +42,6 @@ pub struct Review {
     pub question: String,
     /// Its answer; that which counts where it is edited.
     pub answer: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub note: String,
 }
 
 /// The reviews of a pipeline, by question.
@@ -63,12 +58,5 @@ pub fn read(folder: &Path) -> Result<HashMap<String, Review>, Error> {
 /// # Errors
 /// When it cannot be written.
 pub fn add(folder: &Path, review: &Review) -> Result<(), Error> {
-    let path = folder.join(REVIEWS);
-    let text = serde_json::to_string(review).map_err(|error| super::wrong(&path, error))?;
-    let written = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_data()));
-    written.map_err(|source| Error::Io { path, source })
+    keep::append(&folder.join(REVIEWS), review)
 }
