@@ -62,8 +62,8 @@ fn replies_that_came_out_of_order_are_not_lost() {
 fn the_nano_base_tells_what_is_hard_however_often_it_is_killed() {
     let server = Served::start(&[], &[]);
     let config = format!(
-        "out = \"out\"\ngroups = 12\nsize = [2, 2]\n\n[images]\ncount = 12\n\n[endpoints.base]\nurl = \"{}\"\nmodel = \"nano\"\n\
-         calls = \"template\"\nat_once = 2\n\n[difficulty]\nendpoint = \"base\"\ntries = 2\ntool_tries = 3\n\
+        "out = \"out\"\ngroups = 16\nsize = [2, 2]\n\n[images]\ncount = 12\n\n[endpoints.base]\nurl = \"{}\"\nmodel = \"nano\"\n\
+         calls = \"template\"\nat_once = 2\n\n[difficulty]\nendpoint = \"base\"\ntries = 2\ntool_tries = 6\n\
          prompt = {{ number_images = true }}\nlimits = {{ max_turns = 3, max_new_tokens = 64 }}\n",
         server.url
     );
@@ -74,7 +74,7 @@ fn the_nano_base_tells_what_is_hard_however_often_it_is_killed() {
     let step = &found["steps"][4];
     let (kept, requests) = (step["kept"].as_u64().unwrap(), step["cost"]["requests"].as_u64().unwrap());
     assert!(kept > 0 && step["rejected"]["easy"].as_u64() > Some(0), "{step}");
-    assert!(step["cost"]["prompt_tokens"].as_u64().unwrap() > 100 * requests, "{step}");
+    assert!(step["cost"]["prompt_tokens"].as_u64().unwrap() > 50 * requests, "{step}");
     let dir = with_config(&config);
     let out = dir.path().join("out");
     for part in [requests / 4, requests / 2] {

@@ -65,7 +65,7 @@ fn a_served_model_plays_every_role() {
     };
     assert_eq!([of(0), of(1), of(2), of(3), of(4)], [(4, 3, 4), (3, 2, 3), (2, 2, 4), (2, 1, 1), (1, 1, 4)]);
     // Of 20 tokens asked and 5 replied a request.
-    assert_eq!(summary["steps"][0]["price"].as_f64(), Some(4.0 * (20.0 * 1.0 + 5.0 * 2.0) / 1e6));
+    assert_eq!(summary["steps"][0]["price"].as_f64(), Some(80.0 * 1.0 / 1e6 + 20.0 * 2.0 / 1e6));
     let verdicts = lines(&out.join("4-verdicts.jsonl"));
     assert_eq!(verdicts[0]["rejected"], "other answers (7 / 8)");
     let question = &lines(&out.join("2-questions.jsonl"))[0];

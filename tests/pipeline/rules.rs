@@ -23,7 +23,7 @@ fn rules_make_questions_that_need_a_zoom() {
     let (kept, easy): (Vec<_>, Vec<_>) = difficulties.iter().partition(|line| line["kept"].is_object());
     assert!(kept.len() > 20 && easy.len() > 5, "{} {}", kept.len(), easy.len());
     assert!(easy.iter().all(|line| line["rejected"].as_str().unwrap().starts_with("easy (")));
-    assert!(said.contains(&format!("difficulty  easy          {}", easy.len())), "{said}");
+    assert!(said.contains(&format!("difficulty          easy  {:>5}", easy.len())), "{said}");
     let folder = Folder::open(out.join("dataset")).unwrap();
     assert_eq!(summary(&out)["steps"][5]["kept"], folder.len());
     for position in 0..folder.len() {
