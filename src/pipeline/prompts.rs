@@ -87,11 +87,11 @@ impl Prompt {
 impl Known {
     fn check(&self, text: &str) -> Result<(), String> {
         let found: Vec<(usize, &str)> = placeholders(text).collect();
-        let mut all = self.needed.iter().chain(self.more);
-        let strange = found.iter().find(|(_, name)| !self.needed.contains(name) && !self.more.contains(name));
+        let known: Vec<&str> = self.needed.iter().chain(self.more).copied().collect();
+        let strange = found.iter().find(|(_, name)| !known.contains(name));
         if let Some((at, name)) = strange {
             let line = text[..*at].matches('\n').count() + 1;
-            let known: Vec<String> = all.by_ref().map(|name| format!("{{{name}}}")).collect();
+            let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
             return Err(format!(
                 "line {line}: {{{name}}} is no placeholder of the {}; known: {}",
                 self.role,

@@ -140,6 +140,8 @@ fn other_pages_are_kept_out() {
         assert_eq!(say(name, value), [403, 403], "{name}: {value}");
     }
     assert!(!dir.path().join("out/reviews.jsonl").exists());
+    let link = ureq::get(&own).set("Sec-Fetch-Site", "cross-site").set("Sec-Fetch-Dest", "document").call().unwrap();
+    assert_eq!((link.status(), link.content_type()), (200, "text/html"));
     assert_eq!(say("Origin", &own), [200, 200]);
     review.end();
 }

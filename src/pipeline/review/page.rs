@@ -104,6 +104,7 @@ impl Questions {
             return Err(wrong(folder, "holds no question to look at; run `imagent data pipeline` first"));
         }
         let bank = Bank::open(&config.images, config.seed)?;
+        bank.pin(folder)?;
         // What was cut off is taken off before more is written.
         keep::reopen::<Review>(&folder.join(REVIEWS))?;
         Ok(Self { folder: folder.to_owned(), bank, items, writing: Mutex::new(()) })
@@ -176,9 +177,10 @@ fn is_own(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let origin = headers.get(header::ORIGIN).is_none()
         || text(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")) == text(header::HOST);
-    // Browsers tell of images that another page shows, which come without an origin.
+    // Browsers tell of images that another page shows, which come without an origin. A link to this page may stand anywhere.
     let site = text(HeaderName::from_static("sec-fetch-site"));
-    origin && site.is_none_or(|site| ["same-origin", "none"].contains(&site))
+    let opened = text(HeaderName::from_static("sec-fetch-dest")) == Some("document");
+    origin && (opened || site.is_none_or(|site| ["same-origin", "none"].contains(&site)))
 }
 
 fn failed(error: &Error) -> Response {
