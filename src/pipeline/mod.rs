@@ -109,12 +109,12 @@ pub fn run(
     tell: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Summary, Error> {
     let folder = config.folder();
-    let claim = claim::claim(config, &folder)?;
     let bank = Bank::open(&config.images, config.seed)?;
     if bank.len() < config.size[1] {
         let problem = format!("{} images are fewer than the largest group has", bank.len());
         return Err(wrong(Path::new("images"), problem));
     }
+    let claim = claim::claim(config, &folder)?;
     bank.pin(&folder)?;
     let journal = Journal::open(&folder)?;
     let models = Models::new(&config.endpoints, connect);

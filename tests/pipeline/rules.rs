@@ -82,6 +82,11 @@ fn the_config_that_is_shipped_works_in_a_clone() {
     let samples = lines(&out.join("dataset/samples.jsonl")).len();
     assert!(samples > 50 && said.contains(&format!("{samples} samples in ")), "{said}");
     run(&out, &["data", "check", "dataset"]).ok();
+    // The other one waits for somebody's photographs and models, and leaves nothing where there are none.
+    let out = dir.path().join("photos");
+    let args = ["data", "pipeline", "configs/pipeline/served.toml", "--out", out.to_str().unwrap()];
+    run(Path::new(env!("CARGO_MANIFEST_DIR")), &args).fails(2, &["configs/pipeline/photos"]);
+    assert!(!out.exists());
 }
 
 #[test]
@@ -159,6 +164,7 @@ fn what_does_not_fit_is_refused() {
     refused("critic.endpoint=m", &["unknown key `critic`"]);
     refused("agreement=0", &["agreement"]);
     refused("images.count=3", &["fewer than the largest group"]);
+    assert!(!dir.path().join("out").exists(), "what is refused leaves nothing");
     refused("writer.prompt=w.txt", &["writer.prompt", "no endpoint"]);
     fs::create_dir(dir.path().join("full")).unwrap();
     fs::write(dir.path().join("full/mine.txt"), "mine").unwrap();
