@@ -71,6 +71,14 @@ pub enum Error {
         /// How many samples there are.
         samples: usize,
     },
+    /// A file does not hold what it should.
+    #[error("{}: {problem}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -229,6 +237,7 @@ impl Error {
             | Self::TwoAdapters { .. }
             | Self::NoBaseOfAdapter { .. }
             | Self::NoDataset { .. }
+            | Self::BadFile { .. }
             | Self::OpenServer { .. }
             | Self::NoSample { .. }
             | Self::Occupied { .. }

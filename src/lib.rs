@@ -22,10 +22,10 @@ pub mod config;
 pub mod error;
 pub mod experiment;
 pub mod hub;
+pub mod pipeline;
 pub mod plugins;
 pub mod presets;
 pub mod run;
-#[cfg(feature = "served")]
 pub mod served;
 pub mod sft;
 

@@ -3,6 +3,7 @@
 //! Where no browser is installed this says so and does nothing. `IMAGENT_SCREENSHOTS=FOLDER` keeps pictures of the pages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+#[allow(dead_code, reason = "shared with the tests of another page")]
 mod browser;
 mod common;
 #[path = "../src/report/wellformed.rs"]

@@ -77,6 +77,28 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a dataset of hard questions about several images, by agents that check each other
+    Pipeline {
+        /// The pipeline
+        config: PathBuf,
+        /// The folder to keep everything in [default: the config's]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Changes a setting
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+        /// Print counts and costs as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the questions of a pipeline on a page, to accept, edit or reject them
+    Review {
+        /// The folder of the pipeline
+        path: PathBuf,
+        /// The port on this machine; 0 takes a free one
+        #[arg(long, value_name = "PORT", default_value_t = 8001)]
+        port: u16,
+    },
 }
 
 /// Which rows of which format.
@@ -118,6 +140,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
             print(&table(&["format", "what"], &rows))
         }
         Command::Stats { path, part, json } => stats(&path, &part, json),
+        Command::Pipeline { config, out, sets, json } => super::pipeline::run(&config, out, sets, json),
+        Command::Review { path, port } => super::pipeline::review(path, port),
     }
 }
 

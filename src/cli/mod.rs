@@ -10,6 +10,7 @@ mod forward;
 mod interrupt;
 mod loss;
 mod model;
+mod pipeline;
 mod plugins;
 mod progress;
 mod report;

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use imagent::pipeline::Progress;
 use imagent::run::Watch;
 use imagent_algorithms::StepReport;
 use imagent_analysis::EvalTable;
@@ -29,6 +30,26 @@ pub(crate) fn counter(things: &'static str) -> impl Fn(usize) {
         Some(bar) => bar.set_message(format!("{done} {things}")),
         None if done.is_multiple_of(1000) => Lines::line(&format!("{done} {things}")),
         None => {}
+    }
+}
+
+/// Tells how far a pipeline is: a bar for each step on a terminal, elsewhere a line for each hundred items and for each step.
+pub(crate) fn pipeline() -> impl FnMut(Progress<'_>) + Send {
+    let bar = std::io::stderr().is_terminal().then(bar);
+    move |progress| match (progress, &bar) {
+        (Progress::Items { step, done, items }, Some(bar)) => {
+            bar.set_length(items as u64);
+            bar.set_position(done as u64);
+            bar.set_message(step.to_owned());
+        }
+        (Progress::Items { step, done, items }, None) if done.is_multiple_of(100) && done < items => {
+            Lines::line(&format!("{step}: {done} of {items}"));
+        }
+        (Progress::Items { .. }, None) => {}
+        (Progress::Step(step), bar) => {
+            let line = format!("{}: {} of {} kept", step.name, step.kept, step.items);
+            bar.as_ref().map_or_else(|| Lines::line(&line), |bar| bar.println(&line));
+        }
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn refuse(endpoint: &imagent::config::EndpointConfig) -> anyhow::Erro
 mod asking {
     use std::io::Write;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     use anyhow::Result;
     use imagent::config::{Config, EndpointConfig};
@@ -56,13 +57,13 @@ mod asking {
 
     use super::super::interrupt;
 
-    fn client(endpoint: &EndpointConfig) -> Result<OpenAi> {
-        let stop = interrupt::watch_saying("interrupted: leaving what is under way")?;
+    /// The model of an endpoint, which `stop` ends asking.
+    pub(crate) fn client(endpoint: &EndpointConfig, stop: &Arc<AtomicBool>) -> Result<OpenAi, imagent::Error> {
         let notice = |text: &str| {
             // Nobody listens: it is told no more.
             let _ = writeln!(std::io::stderr(), "{text}");
         };
-        Ok(OpenAi::new(endpoint.clone(), stop, Box::new(notice)).map_err(imagent::Error::from)?)
+        Ok(OpenAi::new(endpoint.clone(), Arc::clone(stop), Box::new(notice))?)
     }
 
     fn ask<T>(
@@ -70,7 +71,7 @@ mod asking {
         endpoint: EndpointConfig,
         act: impl FnOnce(&ServedExperiment<'_>) -> Result<T, imagent::Error>,
     ) -> Result<T> {
-        let model = client(&endpoint)?;
+        let model = client(&endpoint, &interrupt::watch_saying("interrupted: leaving what is under way")?)?;
         let view = model.image_view().map_err(imagent::Error::from)?;
         Ok(act(&ServedExperiment { model: &model, endpoint, view, config })?)
     }
@@ -97,4 +98,4 @@ mod asking {
 }
 
 #[cfg(feature = "served")]
-pub(crate) use asking::{evaluate, play};
+pub(crate) use asking::{client, evaluate, play};

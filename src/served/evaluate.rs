@@ -66,35 +66,41 @@ impl ServedExperiment<'_> {
 
     fn play(&self, samples: &[Arc<Sample>]) -> Result<Vec<Vec<Trajectory>>, Error> {
         let request = eval_request(&self.config.settings(), &self.config.train.eval_sampling);
-        let tools = &self.config.tools;
-        Ok(match self.endpoint.calls {
-            Calls::Text => self.roll(self.model, CallStyle::Text, tools, samples, &request)?,
-            Calls::Api => self.roll(self.model, CallStyle::Api, tools, samples, &request)?,
-            Calls::Template => {
-                let told = Told { model: self.model, tools: tools.specs() };
-                self.roll(&told, CallStyle::Text, &Untold(tools), samples, &request)?
-            }
-        })
+        Ok(roll((self.model, &self.endpoint), &self.view, &self.config.tools, samples, &request)?)
     }
+}
 
-    fn roll<T: Toolbox>(
-        &self,
-        model: &dyn ChatModel,
-        calls: CallStyle,
-        toolbox: &T,
-        samples: &[Arc<Sample>],
-        request: &RolloutRequest,
-    ) -> Result<Vec<Vec<Trajectory>>, ChatError> {
-        let view = |image: &RgbImage| {
-            let refused = |error: imagent_models::error::ModelError| EncodeError::Image {
-                size: Size::new(image.width(), image.height()),
-                reason: error.to_string(),
-            };
-            self.view.resize(image).map_err(refused)
-        };
-        let (logprobs, at_once) = (self.endpoint.logprobs, self.endpoint.at_once);
-        ChatAgent { model, view: &view, calls, logprobs, at_once }.rollout(toolbox, samples, request)
+/// Episodes over a chat model that is asked as its endpoint says.
+///
+/// # Errors
+/// When the model cannot be asked.
+pub fn roll(
+    (model, endpoint): (&dyn ChatModel, &EndpointConfig),
+    view: &ImageProcessor,
+    tools: &Vec<Box<dyn Tool>>,
+    samples: &[Arc<Sample>],
+    request: &RolloutRequest,
+) -> Result<Vec<Vec<Trajectory>>, ChatError> {
+    let view = |image: &RgbImage| shown(view, image);
+    let (logprobs, at_once) = (endpoint.logprobs, endpoint.at_once);
+    let agent = |model, calls| ChatAgent { model, view: &view, calls, logprobs, at_once };
+    match endpoint.calls {
+        Calls::Text => agent(model, CallStyle::Text).rollout(tools, samples, request),
+        Calls::Api => agent(model, CallStyle::Api).rollout(tools, samples, request),
+        Calls::Template => {
+            let told = Told { model, tools: tools.specs() };
+            agent(&told, CallStyle::Text).rollout(&Untold(tools), samples, request)
+        }
     }
+}
+
+/// An image as a model of this processor is shown it.
+pub(crate) fn shown(view: &ImageProcessor, image: &RgbImage) -> Result<RgbImage, EncodeError> {
+    let refused = |error: imagent_models::error::ModelError| EncodeError::Image {
+        size: Size::new(image.width(), image.height()),
+        reason: error.to_string(),
+    };
+    view.resize(image).map_err(refused)
 }
 
 /// Tools that the prompt does not describe.

@@ -6,8 +6,11 @@
 //!
 //! [ADR 24](https://github.com/imagent-rs/imagent/blob/main/docs/adr/0024-served-models.md) says why it is built like this.
 
+#[cfg(feature = "served")]
 pub mod client;
 pub mod evaluate;
+#[cfg(feature = "served")]
 pub mod server;
 
+#[cfg(feature = "served")]
 pub use client::OpenAi;

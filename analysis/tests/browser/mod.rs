@@ -24,7 +24,7 @@ pub fn installed() -> Option<PathBuf> {
     named.or(found)
 }
 
-/// A page in a browser without a network.
+/// A page in a browser.
 pub struct Page {
     child: Child,
     socket: WebSocket<TcpStream>,
@@ -35,8 +35,28 @@ pub struct Page {
 }
 
 impl Page {
-    /// Starts the browser and opens an HTML file.
+    /// Starts the browser and opens an HTML file, without a network.
     pub fn open(browser: &Path, file: &Path) -> Self {
+        let mut page = Self::start(browser);
+        let offline = json!({"offline": true, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0});
+        page.call("Network.emulateNetworkConditions", offline);
+        page.go(&format!("file://{}", file.display()));
+        page
+    }
+
+    /// Starts the browser and opens an address.
+    pub fn visit(browser: &Path, url: &str) -> Self {
+        let mut page = Self::start(browser);
+        page.go(url);
+        page
+    }
+
+    fn go(&mut self, url: &str) {
+        self.call("Page.navigate", json!({"url": url}));
+        self.wait("Page.loadEventFired");
+    }
+
+    fn start(browser: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new(browser)
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
@@ -59,10 +79,6 @@ impl Page {
         ["Page.enable", "Runtime.enable", "Log.enable", "Network.enable"]
             .iter()
             .for_each(|domain| drop(page.call(domain, json!({}))));
-        let offline = json!({"offline": true, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0});
-        page.call("Network.emulateNetworkConditions", offline);
-        page.call("Page.navigate", json!({"url": format!("file://{}", file.display())}));
-        page.wait("Page.loadEventFired");
         page
     }
 
@@ -127,6 +143,11 @@ impl Page {
 
     /// What the page complained of, and every address that it asked for.
     pub fn complaints(&self) -> Vec<String> {
+        self.complaints_but("file:")
+    }
+
+    /// The same, with addresses that begin like this for its own.
+    pub fn complaints_but(&self, address: &str) -> Vec<String> {
         let told = |message: &Value| {
             let params = &message["params"];
             match message["method"].as_str()? {
@@ -135,7 +156,7 @@ impl Page {
                 "Log.entryAdded" if params["entry"]["level"] == "error" => Some(params.to_string()),
                 "Network.requestWillBeSent" => {
                     let url = params["request"]["url"].as_str()?;
-                    let own = url.starts_with("file:") || url.starts_with("data:") || url == "about:blank";
+                    let own = url.starts_with(address) || url.starts_with("data:") || url == "about:blank";
                     (!own).then(|| format!("asked for {url}"))
                 }
                 _ => None,

@@ -14,6 +14,7 @@ use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
 
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 pub use agent::{CallStyle, ChatAgent};
 pub use calls::{PythonFormatter, call_text, describe_tools, python_json, split_calls};
@@ -79,7 +80,7 @@ impl ChatPart {
 }
 
 /// A call in the form of the API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatCall {
     /// Names the call; what the tool returned is sent back under this name.
     pub id: String,
@@ -161,7 +162,8 @@ impl ChatRequest {
 }
 
 /// Why a reply ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The model ended its turn, or wrote a stop text.
     Stop,
@@ -174,7 +176,7 @@ pub enum Finish {
 }
 
 /// A token of a reply.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatToken {
     /// Its text.
     pub text: String,
@@ -185,17 +187,20 @@ pub struct ChatToken {
 }
 
 /// One of the replies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatChoice {
     /// Its text.
     pub text: String,
     /// What it thought, where the server takes that out of the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
     /// Why it ended.
     pub finish: Finish,
     /// Its calls in the form of the API.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<ChatCall>,
     /// Its tokens, where they were asked for and the server tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<ChatToken>>,
 }
 
@@ -207,7 +212,7 @@ impl ChatChoice {
 }
 
 /// What a question cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the conversation, images included.
     pub prompt_tokens: usize,
@@ -216,7 +221,7 @@ pub struct Usage {
 }
 
 /// What a chat model said.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
     /// As many as were asked for.
     pub choices: Vec<ChatChoice>,

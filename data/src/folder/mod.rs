@@ -32,4 +32,4 @@ pub mod write;
 pub use open::{CACHE_MIB, Folder};
 pub use rows::SAMPLES;
 pub use synth::{GENERATOR, SynthConfig, ensure_synth, synth};
-pub use write::{Summary, write_folder};
+pub use write::{Summary, write_folder, write_rows};

@@ -60,8 +60,11 @@ where
     )
 }
 
-/// [`write_folder`] for samples that come with their images' files, which are written as they are.
-pub(crate) fn write_rows<I>(path: &Path, rows: I) -> Result<Summary, DataError>
+/// [`write_folder`] for samples that come with their images' files, which are written as they are; images without one are drawn.
+///
+/// # Errors
+/// As [`write_folder`], and those of `rows`.
+pub fn write_rows<I>(path: &Path, rows: I) -> Result<Summary, DataError>
 where
     I: IntoIterator<Item = Result<(Sample, Vec<Vec<u8>>), DataError>>,
 {

@@ -19,7 +19,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(5);
 
 /// Serves connections, at most `most` at once, until `stopped` says so. Those that are there then are served to their end, but for
 /// clients that keep the server waiting while it is `idle`.
-pub(super) async fn run(
+pub(crate) async fn run(
     listener: TcpListener,
     app: Router,
     most: u32,

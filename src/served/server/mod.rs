@@ -10,12 +10,14 @@
 //! * `refusal`: errors in OpenAI's form.
 
 mod answer;
-mod connections;
+pub(crate) mod connections;
 mod question;
 mod refusal;
 mod rollout;
 mod routes;
 mod text;
+
+pub(crate) use routes::is_local;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;

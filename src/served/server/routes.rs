@@ -48,15 +48,19 @@ pub(super) fn router(shared: App) -> Router {
 fn admit(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Some(token) = &shared.options.token else {
-        let host = text(header::HOST);
-        let name = host.rsplit_once(':').filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
-        let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-        let local = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        return if local { Ok(()) } else { Err(Refusal::other_host()) };
+        return if is_local(headers) { Ok(()) } else { Err(Refusal::other_host()) };
     };
     let given = text(header::AUTHORIZATION).split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let given = given.map_or("", |(_, token)| token.trim());
     if same(given.as_bytes(), token.as_bytes()) { Ok(()) } else { Err(Refusal::unauthorized()) }
+}
+
+/// Whether a request names this machine as its host.
+pub(crate) fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether two texts are equal, in a time that tells nothing of where they differ.
