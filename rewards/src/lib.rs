@@ -39,7 +39,7 @@ pub use crate::accuracy::Accuracy;
 pub use crate::counterfactual::Counterfactual;
 pub use crate::deepeyes::DeepEyes;
 pub use crate::format::Format;
-pub use crate::grader::{GradeError, Grader};
+pub use crate::grader::{GradeError, Grader, WrittenBox, written_box};
 pub use crate::imagent::ImAgent;
 pub use crate::length::{Length, LengthShape};
 pub use crate::product::Product;

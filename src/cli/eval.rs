@@ -9,7 +9,7 @@ use imagent_models::config::Dtype;
 use serde_json::json;
 
 use super::settings::Source;
-use super::{InputError, print};
+use super::{InputError, bench, print};
 
 /// Arguments of `imagent eval`.
 #[derive(clap::Args)]
@@ -21,17 +21,22 @@ pub(crate) struct Args {
     /// Evaluate on the first N samples
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Write the figures as JSON
-    #[arg(long, value_name = "FILE.json")]
+    /// Write the figures as JSON; of a benchmark, the folder of its transcript
+    #[arg(long, value_name = "FILE.json|DIR")]
     out: Option<PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    bench: bench::Args,
 }
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut config = args.source.config(args.config.as_deref())?;
+    if args.bench.bench.is_some() {
+        return bench::run(&args.bench, config, args.source.weights.dtype(), (args.limit, args.out, args.json));
+    }
     let Some(held_out) = config.data.eval.as_mut() else {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod attention;
+mod bench;
 mod chat_file;
 mod data;
 mod eval;

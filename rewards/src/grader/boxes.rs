@@ -5,13 +5,15 @@ use serde_json::Value;
 
 /// A box as written, and the image that it says it is on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Written {
-    pub(super) image: Option<usize>,
-    pub(super) corners: [f64; 4],
+pub struct WrittenBox {
+    /// The image, counted from 1, where the text names one.
+    pub image: Option<usize>,
+    /// `[x1, y1, x2, y2]`, in whatever frame the writer uses.
+    pub corners: [f64; 4],
 }
 
 /// The one box of a text; `None` where it holds none, several, or anything besides.
-pub(super) fn written(text: &str) -> Option<Written> {
+pub fn written(text: &str) -> Option<WrittenBox> {
     let text = unfenced(text.trim());
     let text = text.strip_prefix("<|box_start|>").and_then(|rest| rest.strip_suffix("<|box_end|>")).unwrap_or(text);
     let found = serde_json::from_str(text).ok().map_or_else(|| pairs(text), |value| from_json(&value))?;
@@ -26,18 +28,18 @@ fn unfenced(text: &str) -> &str {
 }
 
 /// `[x1, y1, x2, y2]`, an object with `bbox_2d`, or a list of one of these.
-fn from_json(value: &Value) -> Option<Written> {
+fn from_json(value: &Value) -> Option<WrittenBox> {
     match value {
         Value::Array(items) => match items.as_slice() {
             [one] => from_json(one),
-            _ => Some(Written { image: None, corners: corners(value)? }),
+            _ => Some(WrittenBox { image: None, corners: corners(value)? }),
         },
         Value::Object(fields) => {
             let image = match fields.get("image") {
                 Some(image) => Some(usize::try_from(image.as_u64()?).ok()?),
                 None => None,
             };
-            Some(Written { image, corners: corners(fields.get("bbox_2d")?)? })
+            Some(WrittenBox { image, corners: corners(fields.get("bbox_2d")?)? })
         }
         _ => None,
     }
@@ -49,12 +51,12 @@ fn corners(value: &Value) -> Option<[f64; 4]> {
 }
 
 /// `(x1, y1), (x2, y2)`.
-fn pairs(text: &str) -> Option<Written> {
+fn pairs(text: &str) -> Option<WrittenBox> {
     let (first, second) = text.strip_prefix('(')?.strip_suffix(')')?.split_once(')')?;
     let second = second.trim_start().strip_prefix(',')?.trim_start().strip_prefix('(')?;
     let numbers: Option<Vec<f64>> = first.split(',').chain(second.split(',')).map(plain).collect();
     let halves = first.matches(',').count() == 1 && second.matches(',').count() == 1;
-    Some(Written { image: None, corners: numbers.filter(|_| halves)?.try_into().ok()? })
+    Some(WrittenBox { image: None, corners: numbers.filter(|_| halves)?.try_into().ok()? })
 }
 
 /// A number in plain digits.
@@ -67,7 +69,7 @@ fn plain(text: &str) -> Option<f64> {
 
 /// The gold boxes of a sample: the one that its answer is, else its gold regions.
 pub(super) fn gold(sample: &Sample, frame: BoxFrame, shelf: &ImageShelf) -> Vec<Gold> {
-    let Some(Written { image, corners }) = written(&sample.answer) else { return sample.gold.clone() };
+    let Some(WrittenBox { image, corners }) = written(&sample.answer) else { return sample.gold.clone() };
     let image = image.unwrap_or(1);
     let bbox = sizes(shelf, image).map(|sizes| frame.read::<Original>(corners, &sizes));
     bbox.map(|bbox| Gold { image, bbox }).into_iter().collect()

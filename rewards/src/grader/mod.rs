@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::check;
 use boxes::written;
+pub use boxes::{WrittenBox, written as written_box};
 use number::{close, number};
 use text::normal;
 
