@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use imagent_algorithms::TrainError;
 use imagent_analysis::AnalysisError;
-use imagent_core::{EncodeError, PolicyError};
+use imagent_core::{ChatError, EncodeError, PolicyError};
 use imagent_data::DataError;
 use imagent_models::error::ModelError;
 
@@ -116,9 +116,28 @@ pub enum Error {
     /// The model failed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A served model could not be asked.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// A server that anybody could reach would let anybody in.
+    #[error(
+        "--host {host}: a server beyond loopback needs a token; name the environment variable that holds one with --token-env"
+    )]
+    OpenServer {
+        /// The address.
+        host: std::net::IpAddr,
+    },
     /// A demonstration could not be turned into tokens.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A sample cannot be trained on.
+    #[error("{id}: {problem}")]
+    BadTrajectory {
+        /// The sample.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A stage of a course did not reach what it must.
     #[error("stage {stage} did not pass its gate: {failed}; the model as it is: {}", kept.display())]
     Gate {
@@ -197,6 +216,7 @@ impl Error {
             | Self::Io { .. }
             | Self::Policy(_)
             | Self::Encode(_)
+            | Self::Chat(_)
             | Self::Gate { .. }
             | Self::Busy { .. }
             | Self::FailedRuns { .. }
@@ -209,10 +229,12 @@ impl Error {
             | Self::TwoAdapters { .. }
             | Self::NoBaseOfAdapter { .. }
             | Self::NoDataset { .. }
+            | Self::OpenServer { .. }
             | Self::NoSample { .. }
             | Self::Occupied { .. }
             | Self::OtherRun { .. }
             | Self::ChangedArm(_)
+            | Self::BadTrajectory { .. }
             | Self::BadCheckpoint { .. } => true,
         }
     }

@@ -51,6 +51,16 @@ pub struct Evaluation {
     pub groups: Vec<Group>,
 }
 
+impl Evaluation {
+    /// The figures of graded trajectories, one group a sample.
+    pub fn of(groups: Vec<Group>) -> Self {
+        let mut metrics = rollout_metrics(&groups);
+        // A group of one has no spread: the figure would say nothing.
+        metrics.remove("flat_groups");
+        Self { metrics, groups }
+    }
+}
+
 impl<P, T, R, M, O> Experiment<P, T, R, M, O>
 where
     P: Policy,
@@ -131,7 +141,8 @@ where
     }
 }
 
-fn eval_request(settings: &TrainSettings, sampling: &Sampling) -> RolloutRequest {
+/// What an evaluation asks of a rollout.
+pub(crate) fn eval_request(settings: &TrainSettings, sampling: &Sampling) -> RolloutRequest {
     RolloutRequest { group_size: 1, sampling: sampling.clone(), ..settings.request(EVAL_ROUND) }
 }
 
@@ -173,9 +184,6 @@ impl<'a> EvalPlan<'a> {
                 return Ok(None);
             }
         }
-        let mut metrics = rollout_metrics(&groups);
-        // A group of one has no spread: the figure would say nothing.
-        metrics.remove("flat_groups");
-        Ok(Some(Evaluation { metrics, groups }))
+        Ok(Some(Evaluation::of(groups)))
     }
 }

@@ -26,6 +26,8 @@ pub mod hub;
 pub mod plugins;
 pub mod presets;
 pub mod run;
+#[cfg(feature = "served")]
+pub mod served;
 pub mod sft;
 
 pub use error::Error;
@@ -60,7 +62,8 @@ pub mod prelude {
     pub use imagent_models::adamw::AdamWConfig;
     pub use imagent_models::policy::QwenPolicy;
     pub use imagent_rewards::{
-        Accumulative, Accuracy, Counterfactual, DeepEyes, Format, Grader, ImAgent, Length, Product, Sum, Term, ToolUse,
+        Accumulative, Accuracy, BoxMeasure, CountedOn, Counterfactual, DeepEyes, Format, Grader, GroundingImage,
+        GroundingObject, ImAgent, Length, Product, Sum, Term, ToolUse,
     };
     pub use imagent_tools::{Compare, Contrast, Flip, LookBack, Mark, Rotate, ZoomIn};
 

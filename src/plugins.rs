@@ -42,6 +42,8 @@ pub const PLUGINS: &[Entry] = &[
     entry("reward", "counterfactual", "accuracy + gain × what a tool gained over the group's tool-free trajectories"),
     entry("reward", "deepeyes", "0.8 accuracy + 0.2 format + 1.2 for a right answer with a tool"),
     entry("reward", "format", "1 for a well-formed episode"),
+    entry("reward", "grounding_image", "1 where the answer names the right image"),
+    entry("reward", "grounding_object", "overlap of the answer's box with the gold one, in the right image"),
     entry("reward", "imagent", "accuracy × (1 + tool_gain × tool used) + format_weight × format"),
     entry("reward", "length", "from 0 down to −1 for too many sampled tokens, or for missing a target"),
     entry("reward", "product", "rewards multiplied"),
@@ -53,6 +55,7 @@ pub const PLUGINS: &[Entry] = &[
     entry("tool", "look_back", "shows an image again"),
     entry("tool", "mark", "shows an image with a box drawn on it"),
     entry("tool", "rotate", "shows an image turned by an angle"),
+    entry("tool", "withheld", "carries out another tool's calls and shows a grey image"),
     entry("tool", "zoom_in", "cuts out a region of an image and shows it enlarged"),
 ];
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use imagent::sft::Course;
 use tempfile::TempDir;
 
 /// The shipped course cut down to its last stage, on a model that is smaller still.
@@ -50,6 +51,30 @@ fn a_course_ends_in_a_model_that_can_be_sampled_and_is_the_same_again() {
 }
 
 #[test]
+fn the_shipped_courses_are_read() {
+    let read = |path: &str| Course::read(Path::new(path), &[]).unwrap();
+    assert!(read("configs/nano-base.toml").stages.iter().all(|stage| !stage.think));
+    assert!(read("configs/experiments/think-base.toml").stages.iter().all(|stage| stage.think));
+    assert!(read("configs/experiments/look-back-base.toml").stages.iter().all(|stage| !stage.think));
+}
+
+#[test]
+fn a_model_is_taught_to_think_first() {
+    let dir = TempDir::new().unwrap();
+    let config = course(dir.path(), "{ lessons = 2, taught = { zoom = 0.0 } }");
+    let tasks = "stages.0.tasks={ read = 1.0, zoom = 1.0, guess = 1.0, stray = 1.0, look_back = 1.0 }";
+    let run = |out: &str, think: &str| {
+        let out = dir.path().join(out);
+        let done = sft(&config, &["--set", tasks, "--set", think, "--out", out.to_str().unwrap()]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        std::fs::read(out.join("model/model.safetensors")).unwrap()
+    };
+    let thinking = run("think", "stages.0.think=true");
+    assert_eq!(thinking, run("again", "stages.0.think=true"));
+    assert_ne!(thinking, run("direct", "stages.0.think=false"), "a thought is other tokens to teach");
+}
+
+#[test]
 fn a_gate_that_does_not_hold_fails_the_run_and_keeps_the_model() {
     let dir = TempDir::new().unwrap();
     let config = course(dir.path(), "{ lessons = 2, taught = { zoom = 0.99 } }");
@@ -69,6 +94,7 @@ fn bad_courses_are_refused_by_key() {
         ("batch=0", "batch"),
         ("stages.0.tasks={zom=1.0}", "zom"),
         ("stages.0.learning_rate=-1.0", "learning_rate"),
+        ("stages.0.think=true", "stages.0.think"),
         ("stages.0.world.across=2.0", "across"),
         ("labelweight=1.0", "labelweight"),
     ] {

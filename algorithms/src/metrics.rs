@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use imagent_core::{BBox, EndReason, Group, Original, Sample, ScoredTrajectory, ToolCall, Trajectory};
+use imagent_core::{
+    BBox, BoxFrame, EndReason, Grounding, Group, Original, Sample, ScoredTrajectory, ToolCall, Trajectory, WrittenBox,
+};
 
 /// A logged figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub const METRICS: &[Metric] = &[
     metric("end/turn_limit", "fraction", "trajectories whose last allowed turn called a tool"),
     metric("flat_groups", "fraction", "groups whose rewards are all equal: no advantage, nothing to learn"),
     metric("format", "reward's own", "mean of the score's part `format`"),
+    metric("grounding/acc@0.5", "fraction", "answers with an IoU of at least 0.5 in the right image"),
+    metric("grounding/image_accuracy", "fraction", "answers about the image of the gold box"),
+    metric("grounding/mean_iou", "0–1", "mean IoU with the gold box, 0 in another image and without a box"),
     metric("groups", "count", "groups with at least one graded trajectory"),
     metric("mismatch/factor_mean", "ratio", "mean factor by which tokens are corrected: min(exp(scored − sampled), importance_cap)"),
     metric("mismatch/gap_max", "nats", "largest difference of a token's log-probability between sampling and scoring"),
@@ -54,6 +59,10 @@ pub const METRICS: &[Metric] = &[
     metric("seconds/rollout", "s", "wall time of reading samples and rolling out"),
     metric("seconds/score", "s", "wall time of scoring with the reference and, where needed, the behaviour policy"),
     metric("seconds/update", "s", "wall time of the updates"),
+    metric("sft/left_out", "count", "samples of an update that are too long, or whose annotation makes no trajectory"),
+    metric("sft/loss", "nats", "mean negative log-likelihood of the assistant's tokens of an update, before it"),
+    metric("sft/tokens", "tokens", "the assistant's tokens of an update"),
+    metric("sft/validation_loss", "nats", "mean negative log-likelihood of the assistant's tokens of all held-out samples"),
     metric("skipped", "fraction", "trajectories that the reward could not grade; all other figures leave them out"),
     metric("tool_error/NAME", "fraction", "tool calls that failed with error NAME; absent where none did"),
     metric("tool_error_rate", "fraction", "tool calls that failed"),
@@ -113,6 +122,7 @@ pub fn rollout_metrics(groups: &[Group]) -> BTreeMap<String, f64> {
         add_tools(&mut means, &scored.trajectory);
         add_shape(&mut means, &scored.trajectory);
         add_zooms(&mut means, scored);
+        add_grounding(&mut means, scored);
     }
     add_errors(&mut means, &members);
     if skipped + members.len() > 0 {
@@ -207,6 +217,24 @@ fn add_zooms(means: &mut Means, scored: &ScoredTrajectory) {
     if let (true, 1, Some(&accuracy)) = (any_hit, needed, scored.score.parts.get("accuracy")) {
         means.add("zoom/reading", accuracy);
     }
+}
+
+/// How the box of the answer fits, of samples whose gold answer is a box: as the reward has read it (its parts `iou` and `image`),
+/// else in pixels as shown.
+fn add_grounding(means: &mut Means, scored: &ScoredTrajectory) {
+    let trajectory = &scored.trajectory;
+    if WrittenBox::read(&trajectory.sample.answer).is_none() {
+        return;
+    }
+    let Some(found) = Grounding::read(&trajectory.sample, trajectory, BoxFrame::Shown, BoxFrame::Original) else {
+        return;
+    };
+    let part = |name: &str| scored.score.parts.get(name).map(|&value| f64::from(value));
+    let iou = part("iou").unwrap_or_else(|| found.iou(&trajectory.shelf));
+    let image = part("image").unwrap_or_else(|| f64::from(found.right_image()));
+    means.add("grounding/acc@0.5", iou >= 0.5);
+    means.add("grounding/image_accuracy", image);
+    means.add("grounding/mean_iou", iou);
 }
 
 /// The zooms of a trajectory: original image and region in its pixels.

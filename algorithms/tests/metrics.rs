@@ -157,3 +157,28 @@ fn the_page_and_the_code_agree() {
     assert_eq!(page, code);
     assert!(METRICS.is_sorted_by(|a, b| a.name < b.name));
 }
+
+#[test]
+fn boxes_as_answers() {
+    let boxed = |id: &str| {
+        let mut sample = Arc::unwrap_or_clone(sample(id, "find", Some(0), Some(GOLD)));
+        sample.answer = r#"{"image": 2, "bbox_2d": [10, 10, 20, 20]}"#.into();
+        Arc::new(sample)
+    };
+    let say = |image: usize, x2: usize| answer(&format!(r#"{{"image": {image}, "bbox_2d": [10, 10, {x2}, 20]}}"#));
+    let scripts = vec![vec![say(2, 20)], vec![say(2, 14)], vec![say(1, 20)], vec![answer("8")]];
+    let (_, mut groups) = figures(vec![boxed("a"), boxed("b")], scripts);
+    // The reward of these tests calls another thing `iou`; without it the box is read as shown.
+    groups.iter_mut().flat_map(|group| &mut group.members).for_each(|member| _ = member.score.parts.remove("iou"));
+    let figure = |groups: &[Group], name: &str| rollout_metrics(groups)[&format!("grounding/{name}")];
+    assert_eq!(figure(&groups, "acc@0.5"), 0.25);
+    assert_eq!(figure(&groups, "image_accuracy"), 0.5);
+    assert!((figure(&groups, "mean_iou") - 1.4 / 4.0).abs() < 1e-12);
+    // A reward that has read the box itself, in whatever frame, is believed.
+    for member in groups.iter_mut().flat_map(|group| &mut group.members) {
+        member.score.parts.extend([("iou", 0.75), ("image", 1.0)]);
+    }
+    assert_eq!(["acc@0.5", "image_accuracy", "mean_iou"].map(|name| figure(&groups, name)), [1.0, 1.0, 0.75]);
+    let (plain, _) = figures(vec![sample("c", "read", Some(1), Some(GOLD))], vec![vec![answer("7")]]);
+    assert!(!plain.keys().any(|name| name.starts_with("grounding/")));
+}

@@ -45,7 +45,7 @@ fn ablation(folder: &Path) -> PathBuf {
         arms: vec![arm("gain-1", &[]), arm("gain-0", &["reward.tool_gain=0.0"])],
         seeds: vec![1, 2, 3],
         baseline: "gain-1".into(),
-        metrics: Vec::new(),
+        ..AblationIndex::default()
     };
     for (i, (arm, seed)) in
         [("gain-1", 1), ("gain-1", 2), ("gain-1", 3), ("gain-0", 1), ("gain-0", 2)].iter().enumerate()

@@ -6,7 +6,6 @@
 
 pub(crate) mod stages;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,7 +152,7 @@ impl Reward for Below {
             || trajectory.ids.iter().zip(&trajectory.origins).filter(|(_, origin)| **origin == Origin::Sampled);
         let below = sampled().filter(|(id, _)| **id < bound).count();
         let value = below as f32 / sampled().count().max(1) as f32 + 1e-3 * trajectory.index as f32;
-        Score { value, parts: BTreeMap::new(), skip: None }
+        Score::new(value, [])
     }
 }
 

@@ -14,7 +14,7 @@ use crate::policy::{Next, Policy, PolicyError, PolicyPrompt, SampledTurn, Sampli
 use crate::sample::Sample;
 use crate::seed::Key;
 use crate::tool::{Observation, ToolError, Toolbox};
-use crate::trajectory::{EndReason, Origin, ToolOutcome, Trajectory, TurnRecord};
+use crate::trajectory::{EndReason, Origin, ToolOutcome, Trajectory, TurnRecord, UNKNOWN_TOKEN};
 use crate::turn::{Action, ToolCall, parse_turn};
 
 /// How far an episode may go.
@@ -65,6 +65,9 @@ impl PromptStyle {
     }
 }
 
+/// The tokens that stand for an observation, after a turn that its end token did or did not end.
+pub type Show<'a> = dyn FnMut(&Observation, bool) -> Result<Segment, EncodeError> + 'a;
+
 /// One episode in progress.
 #[derive(Debug)]
 pub struct Episode {
@@ -105,9 +108,24 @@ impl Episode {
         toolbox: &T,
         encoder: &dyn Encoder,
     ) -> Result<Next, EncodeError> {
+        let text = encoder.decode(&turn.ids);
+        self.on_text(turn, text, toolbox, &mut |observation, ended| encoder.observation(observation, ended))
+    }
+
+    /// The same for a turn whose text is known; `show` says which tokens stand for an observation after a turn that its end
+    /// token did or did not end.
+    ///
+    /// # Errors
+    /// As [`Self::on_turn`].
+    pub fn on_text<T: Toolbox + ?Sized>(
+        &mut self,
+        turn: &SampledTurn,
+        text: String,
+        toolbox: &T,
+        show: &mut Show<'_>,
+    ) -> Result<Next, EncodeError> {
         let start = self.trajectory.ids.len();
         self.trajectory.append_ids(&turn.ids, Origin::Sampled, Some(&turn.logprobs));
-        let text = encoder.decode(&turn.ids);
         let action = parse_turn(&text);
         self.trajectory.turns.push(TurnRecord { tokens: start..self.trajectory.ids.len(), text, tool: None });
         if turn.stop == StopReason::Length {
@@ -123,15 +141,28 @@ impl Episode {
             Action::Malformed => Ok(self.end(EndReason::Malformed)),
             Action::Call(call) => {
                 let result = self.carry_out(&call, toolbox);
-                self.observe(Some(call), result, ended, encoder)
+                self.observe(Some(call), result, ended, show)
             }
-            Action::BadCall(error) => self.observe(None, Err(error), ended, encoder),
+            Action::BadCall(error) => self.observe(None, Err(error), ended, show),
         }
     }
 
     /// The record; of an episode cut off from outside, what there is of it.
     pub fn finish(self) -> Trajectory {
         self.trajectory
+    }
+
+    /// Tokens so far.
+    pub(crate) fn len(&self) -> usize {
+        self.trajectory.ids.len()
+    }
+
+    /// Counts tokens whose ids somebody else has.
+    pub(crate) fn count(&mut self, tokens: usize, origin: Origin) {
+        self.trajectory.append_ids(&vec![UNKNOWN_TOKEN; tokens], origin, None);
+        if origin == Origin::Prompt {
+            self.trajectory.prompt_len = self.trajectory.ids.len();
+        }
     }
 
     fn end(&mut self, reason: EndReason) -> Next {
@@ -156,7 +187,7 @@ impl Episode {
         call: Option<ToolCall>,
         result: Result<Observation, ToolError>,
         ended: bool,
-        encoder: &dyn Encoder,
+        show: &mut Show<'_>,
     ) -> Result<Next, EncodeError> {
         let error = result.as_ref().err().map(|error| error.name().to_owned());
         let observation = result.unwrap_or_else(|error| error.to_observation());
@@ -170,7 +201,7 @@ impl Episode {
         if self.trajectory.shelf.len() + observation.images.len() > self.limits.max_images {
             return Ok(self.end(EndReason::ImageLimit));
         }
-        let segment = encoder.observation(&observation, ended)?;
+        let segment = show(&observation, ended)?;
         if self.trajectory.ids.len() + segment.ids.len() >= self.limits.max_tokens {
             return Ok(self.end(EndReason::LengthLimit));
         }

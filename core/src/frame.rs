@@ -226,4 +226,20 @@ impl<F: Frame> BBox<F> {
         let all = self.area() + other.area() - shared;
         if all > 0.0 && self.area() > 0.0 && other.area() > 0.0 { shared / all } else { 0.0 }
     }
+
+    /// Generalised intersection over union (Rezatofighi et al., arXiv 1902.09630): `IoU − (hull − union) / hull`, where the hull
+    /// is the smallest box around both. In `[−1, 1]`: 1 for equal boxes, below 0 where they are far apart; −1 when neither
+    /// has an area.
+    ///
+    /// ```
+    /// use imagent_core::{BBox, Shown};
+    /// let (left, right) = (BBox::<Shown>::new(0.0, 0.0, 1.0, 1.0), BBox::<Shown>::new(3.0, 0.0, 4.0, 1.0));
+    /// assert_eq!((left.giou(left), left.giou(right)), (1.0, -0.5));
+    /// ```
+    pub fn giou(self, other: Self) -> f64 {
+        let union = self.area() + other.area() - self.intersect(other).area();
+        let hull =
+            Self::new(self.x1.min(other.x1), self.y1.min(other.y1), self.x2.max(other.x2), self.y2.max(other.y2));
+        if union > 0.0 { self.iou(other) - (hull.area() - union).max(0.0) / hull.area() } else { -1.0 }
+    }
 }

@@ -68,7 +68,7 @@ pub struct TrainRow {
     pub group: usize,
     /// Whether it counts in means and deviations.
     pub in_baseline: bool,
-    /// Its advantage.
+    /// Its advantage, times the weight of its score.
     pub advantage: f32,
     /// Advantage of each trained token, where they differ.
     pub token_advantages: Option<Vec<f32>>,
@@ -125,7 +125,7 @@ impl TrainBatch {
         });
         let rows = rows.map(|(group, scored, in_baseline, advantage)| TrainRow {
             in_baseline,
-            advantage,
+            advantage: advantage * scored.score.weight,
             ..row(group, scored, masks)
         });
         let mut batch = Self { rows: rows.collect() };
@@ -142,8 +142,10 @@ impl TrainBatch {
         };
         let mut tokens = tokens.map(Vec::into_iter);
         for (row, advantage) in rows.iter_mut().zip(advantages) {
-            row.advantage = advantage;
-            row.token_advantages = tokens.as_mut().map(|all| all.take(row.positions.len()).collect());
+            let weight = row.scored.score.weight;
+            row.advantage = advantage * weight;
+            let own = |all: &mut std::vec::IntoIter<f32>| all.take(row.positions.len()).map(|a| a * weight).collect();
+            row.token_advantages = tokens.as_mut().map(own);
         }
     }
 

@@ -10,9 +10,11 @@
 //! The crate must not know how a model computes, where a dataset lies or what a reward is for.
 
 pub mod cache;
+pub mod chat;
 pub mod encoder;
 pub mod episode;
 pub mod frame;
+pub mod grounding;
 pub mod group;
 pub mod image;
 pub mod mask;
@@ -32,9 +34,11 @@ pub mod turn;
 pub use ::image::{Rgb, RgbImage};
 
 pub use crate::cache::ByteCache;
+pub use crate::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};
 pub use crate::frame::{BBox, BoxFrame, Frame, ImageSizes, Original, Relative1000, Shown, Size, Unit};
+pub use crate::grounding::{Grounding, WrittenBox, gold_boxes, image_named};
 pub use crate::group::{Group, ScoredTrajectory, TrainBatch, TrainRow};
 pub use crate::image::{CropOrigin, ImageShelf, Orientation, ShelfImage};
 pub use crate::mask::{Mask, MaskSet};
@@ -47,5 +51,5 @@ pub use crate::reward::{Reward, Score, score_group};
 pub use crate::sample::{Gold, Sample, SampleError, SampleSource};
 pub use crate::seed::{Key, derive};
 pub use crate::tool::{Arguments, Observation, ObservationImage, Tool, ToolError, ToolSpec, Toolbox};
-pub use crate::trajectory::{EndReason, ImageSpan, Origin, ToolOutcome, Trajectory, TurnRecord};
+pub use crate::trajectory::{EndReason, ImageSpan, Origin, ToolOutcome, Trajectory, TurnRecord, UNKNOWN_TOKEN};
 pub use crate::turn::{Action, ToolCall, parse_turn};

@@ -6,7 +6,7 @@ use crate::sample::Sample;
 use crate::trajectory::Trajectory;
 
 /// What a reward says of a trajectory.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Score {
     /// The reward.
     pub value: f32,
@@ -14,12 +14,21 @@ pub struct Score {
     pub parts: BTreeMap<&'static str, f32>,
     /// Why the trajectory could not be graded; it is then counted, and left out of training.
     pub skip: Option<String>,
+    /// What the trajectory's advantage is multiplied with; 1 where the reward says nothing. A factor on the reward itself
+    /// would not do: advantages that are divided by a group's deviation lose it.
+    pub weight: f32,
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self { value: 0.0, parts: BTreeMap::new(), skip: None, weight: 1.0 }
+    }
 }
 
 impl Score {
     /// A reward with its parts.
     pub fn new(value: f32, parts: impl IntoIterator<Item = (&'static str, f32)>) -> Self {
-        Self { value, parts: parts.into_iter().collect(), skip: None }
+        Self { value, parts: parts.into_iter().collect(), ..Self::default() }
     }
 
     /// A trajectory that cannot be graded.

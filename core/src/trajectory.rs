@@ -10,6 +10,9 @@ use crate::image::ImageShelf;
 use crate::sample::Sample;
 use crate::turn::ToolCall;
 
+/// Stands for a token that a server counted and whose id it keeps to itself. Such a trajectory cannot be trained on.
+pub const UNKNOWN_TOKEN: u32 = u32::MAX;
+
 /// Who wrote a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

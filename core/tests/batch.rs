@@ -137,3 +137,45 @@ fn static_and_dynamic_rewards_agree() {
         assert_eq!(still, ScoredTrajectory::grade(t, boxed.as_ref()).score);
     }
 }
+
+/// Advantages of the step as a whole: of row `i`, and of each of its tokens, `i + 1`.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Whole {}
+
+#[typetag::serde(name = "test_whole")]
+impl imagent_core::PolicyOptimizer for Whole {
+    fn advantages_of(&self, rewards: &[f32], _: &[bool]) -> Vec<f32> {
+        vec![7.0; rewards.len()]
+    }
+    fn batch_advantages(&self, outcomes: &imagent_core::Outcomes) -> Option<imagent_core::Advantages> {
+        let rows: Vec<f32> = (0..outcomes.rows()).map(|row| row as f32 + 1.0).collect();
+        let tokens = (0..outcomes.rows()).flat_map(|row| outcomes.row(row).map(move |_| row as f32 + 1.0)).collect();
+        Some(imagent_core::Advantages { rows, tokens: Some(tokens) })
+    }
+    fn loss(&self, _: &imagent_core::TokenBatch) -> imagent_core::TokenLoss {
+        imagent_core::TokenLoss::default()
+    }
+}
+
+#[test]
+fn the_weight_of_a_score_is_on_its_advantage_once() {
+    let script = || vec![vec!["<answer>1</answer>".into()], vec!["<answer>2</answer>".into()]];
+    let weighted = |weight: f32| {
+        let mut all = groups(record(script(), Limits::default()).0);
+        all.iter_mut().flat_map(|group| &mut group.members).for_each(|member| member.score.weight = weight);
+        all
+    };
+    let advantages = |batch: &TrainBatch| batch.rows.iter().map(|row| row.advantage).collect::<Vec<_>>();
+    let (one, two) = (TrainBatch::new(weighted(1.0), &Centre {}, &()), TrainBatch::new(weighted(2.5), &Centre {}, &()));
+    assert!(advantages(&one).iter().any(|&advantage| advantage != 0.0));
+    assert_eq!(advantages(&two), advantages(&one).iter().map(|a| 2.5 * a).collect::<Vec<_>>());
+    let mut whole = TrainBatch::new(weighted(2.5), &Whole {}, &());
+    for _ in 0..2 {
+        for (i, row) in whole.rows.iter().enumerate() {
+            let expected = 2.5 * (i as f32 + 1.0);
+            assert_eq!(row.advantage, expected);
+            assert_eq!(row.token_advantages, Some(vec![expected; row.positions.len()]));
+        }
+        whole.settle(&Whole {}, |_| true);
+    }
+}

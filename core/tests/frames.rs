@@ -26,6 +26,19 @@ fn close<F: Frame>(a: BBox<F>, b: BBox<F>) -> bool {
 
 proptest! {
     #[test]
+    fn generalised_overlap(a in any_box(), b in any_box()) {
+        let whole = |[x1, y1, w, h]: [f64; 4]| BBox::<Shown>::new(x1, y1, x1 + w.abs() + 1.0, y1 + h.abs() + 1.0);
+        let (a, b) = (whole(a), whole(b));
+        let (giou, iou) = (a.giou(b), a.iou(b));
+        prop_assert!((-1.0..=1.0).contains(&giou) && giou <= iou);
+        prop_assert_eq!(giou, b.giou(a));
+        prop_assert!((a.giou(a) - 1.0).abs() < 1e-9);
+        let empty = BBox::<Shown>::new(a.x1, a.y1, a.x1, a.y1);
+        prop_assert_eq!(empty.giou(empty), -1.0);
+        prop_assert!(empty.giou(a) <= 0.0);
+    }
+
+    #[test]
     fn frames_round_trip(corners in any_box(), sizes in any_sizes()) {
         fn trip<F: Frame, G: Frame>(corners: [f64; 4], sizes: &ImageSizes) -> bool {
             let bbox = BBox::<F>::from(corners);

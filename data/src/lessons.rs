@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{Sample, seed};
+use imagent_core::{Gold, Sample, WrittenBox, seed};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -54,6 +54,13 @@ pub enum Task {
     LookBack,
 }
 
+impl Task {
+    /// Whether its lessons ask the question of a sample of the world, and no other.
+    pub fn asks(self) -> bool {
+        matches!(self, Self::Read | Self::Zoom | Self::Guess | Self::Stray | Self::LookBack)
+    }
+}
+
 /// A piece of a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -83,6 +90,20 @@ pub struct Lesson {
     pub turns: Vec<Vec<Piece>>,
     /// Labels of cells.
     pub labels: Vec<CellLabel>,
+    /// What may be thought before the first turn: the image of each object asked for. Empty where the [task](Task::asks) asks otherwise.
+    pub thought: String,
+}
+
+impl Lesson {
+    /// The same with its thought in `<think>` and `</think>` before the first turn, taught as that turn is.
+    #[must_use]
+    pub fn thinking(mut self) -> Self {
+        if let Some(turn) = self.turns.first_mut().filter(|_| !self.thought.is_empty()) {
+            let taught = turn.first().is_some_and(|piece| piece.taught);
+            turn.insert(0, Piece { text: format!("<think>{}</think>", self.thought), taught });
+        }
+        self
+    }
 }
 
 /// Lesson `index` of the course that `seed` names.
@@ -102,13 +123,14 @@ pub fn lesson(task: Task, config: &WorldConfig, seed: u64, index: u64) -> Lesson
         Task::Stray => maker.stray(),
         Task::LookBack => maker.look_back(),
     };
+    let thought = if task.asks() { maker.thought() } else { String::new() };
     let mut sample = maker.made.sample;
     match task {
         Task::Where => sample.question = "Where is everything ?".to_owned(),
         Task::Corner => sample.question = "Where are the digits ?".to_owned(),
         _ => {}
     }
-    Lesson { sample: Arc::new(sample), turns, labels: maker.labels }
+    Lesson { sample: Arc::new(sample), turns, labels: maker.labels, thought }
 }
 
 /// Name of the cell of an image as shown that holds the object's centre: odd numbers, row by row.
@@ -151,6 +173,14 @@ struct Maker {
 impl Maker {
     fn object(&self, (image, object): (usize, usize)) -> Object {
         self.made.scenes[image - 1].objects[object]
+    }
+
+    /// Where the objects asked for are.
+    fn thought(&self) -> String {
+        let said = |&(image, object): &(usize, usize)| {
+            format!("the {} is in image {image}", self.object((image, object)).name())
+        };
+        self.made.asked.iter().map(said).collect::<Vec<_>>().join(" and ")
     }
 
     /// Colour, shape and image of each object and the corner of its box, at the cell of its centre.
@@ -277,7 +307,7 @@ impl Maker {
         turns.iter_mut().flatten().for_each(|piece| piece.taught = false);
         if let Some(last) = turns.last_mut() {
             let piece = |text: &str, taught| Piece { text: text.to_owned(), taught };
-            *last = vec![piece("<answer>", false), piece(&self.made.sample.answer, true), piece("</answer>", false)];
+            *last = vec![piece("<answer>", false), piece(&self.right_answer(), true), piece("</answer>", false)];
         }
         turns
     }
@@ -290,8 +320,20 @@ impl Maker {
                 turns.push(self.zoom(asked));
             }
         }
-        turns.push(answer(&self.made.sample.answer));
+        turns.push(answer(&self.right_answer()));
         turns
+    }
+
+    /// The right answer as the model is to give it: a box in pixels as shown.
+    fn right_answer(&self) -> String {
+        let sample = &self.made.sample;
+        match (WrittenBox::read(&sample.answer), sample.gold.first()) {
+            (Some(_), Some(Gold { image, bbox })) => {
+                let shown = bbox.to_array().map(|edge| (edge * SHOWN as f64 / f64::from(SIDE)).round() as i64);
+                format!("{{\"image\": {image}, \"bbox_2d\": {shown:?}}}")
+            }
+            _ => sample.answer.clone(),
+        }
     }
 
     fn zoom(&mut self, (image, object): (usize, usize)) -> Vec<Piece> {
@@ -323,6 +365,7 @@ impl Maker {
     fn random_answer(&mut self) -> String {
         match self.made.sample.kind.as_str() {
             "which" => self.made.sample.answer.clone(),
+            "find" | "largest" | "common" | "differ" => self.right_answer(),
             "same" => ["yes", "no"].choose(&mut self.rng).copied().unwrap_or("no").to_owned(),
             "two" => format!("{} {}", self.rng.random_range(0..10), self.rng.random_range(0..10)),
             _ => self.rng.random_range(0..10).to_string(),
@@ -349,5 +392,56 @@ impl Maker {
         let image = self.made.asked.first().map_or(1, |asked| asked.0);
         let text = format!("<tool_call>{{\"name\": \"look_back\", \"arguments\": {{\"image\": {image}}}}}</tool_call>");
         vec![taught(text), self.guess()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::world::QuestionMix;
+
+    const ASKING: [Task; 5] = [Task::Read, Task::Zoom, Task::Guess, Task::Stray, Task::LookBack];
+    const OTHER: [Task; 5] = [Task::Where, Task::Corner, Task::Calls, Task::Which, Task::Sheet];
+
+    fn lessons(task: Task, questions: QuestionMix) -> Vec<Lesson> {
+        let world = WorldConfig { questions, ..WorldConfig::default() };
+        (0..20).map(|index| lesson(task, &world, 3, index)).collect()
+    }
+
+    #[test]
+    fn a_thought_stands_before_the_first_turn_and_changes_nothing_else() {
+        let questions = QuestionMix { read: 0.5, which: 0.5, same: 0.0, two: 0.0, ..QuestionMix::default() };
+        for lesson in ASKING.into_iter().flat_map(|task| lessons(task, questions)) {
+            let (plain, thinking) = (lesson.turns.clone(), lesson.thinking());
+            let (first, rest) = thinking.turns[0].split_first().unwrap();
+            assert_eq!((rest, &thinking.turns[1..]), (plain[0].as_slice(), &plain[1..]));
+            assert_eq!(first.taught, plain[0][0].taught);
+            let image = first.text.strip_suffix("</think>").unwrap().rsplit(' ').next().unwrap().to_owned();
+            match thinking.sample.kind.as_str() {
+                "which" => assert_eq!(image, thinking.sample.answer, "{}", first.text),
+                _ => assert_eq!(image, thinking.sample.gold[0].image.to_string(), "{}", first.text),
+            }
+        }
+    }
+
+    #[test]
+    fn every_object_asked_for_is_thought_of() {
+        let two = QuestionMix { read: 0.0, which: 0.0, same: 0.0, two: 1.0, ..QuestionMix::default() };
+        for lesson in lessons(Task::Zoom, two) {
+            assert_eq!(lesson.thought.matches(" is in image ").count(), 2, "{}", lesson.thought);
+        }
+    }
+
+    #[test]
+    fn lessons_that_ask_otherwise_have_no_thought() {
+        for task in OTHER {
+            assert!(!task.asks());
+            for lesson in lessons(task, QuestionMix::default()) {
+                let plain = lesson.turns.clone();
+                assert_eq!(lesson.thinking().turns, plain, "{task:?}");
+            }
+        }
     }
 }

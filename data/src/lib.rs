@@ -3,6 +3,8 @@
 //! Everything here ends in [`imagent_core::Sample`]s. The crate must not know how a model sees an image,
 //! which tools exist or how an answer is rewarded.
 
+pub mod annotate;
+pub mod crops;
 pub mod error;
 pub mod folder;
 pub mod formats;
@@ -12,6 +14,7 @@ mod root;
 pub mod tables;
 pub mod world;
 
+pub use crate::crops::GoldCrops;
 pub use crate::error::DataError;
 pub use crate::folder::{CACHE_MIB, Folder, Summary, SynthConfig, ensure_synth, synth, write_folder};
 pub use crate::formats::{Reader, Select, open};

@@ -8,6 +8,7 @@ pub mod chat_template;
 pub mod checkpoint;
 pub mod codec;
 pub mod config;
+pub mod conversation;
 mod engine;
 pub mod error;
 pub mod footprint;

@@ -1,5 +1,7 @@
 //! The model as the core's [`Policy`]: rollouts by the engine, scores and updates by packed passes on the tape.
 
+mod serve;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use imagent_core::{
     TokenLoss, TokenScores, Trajectory, UpdateReport, Weights as Which,
 };
 
+pub use self::serve::{Desk, Guest, Told};
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::codec::Codec;

@@ -17,14 +17,15 @@ pub(crate) fn few<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: 
     (1..=most).contains(&count).then_some(list).ok_or_else(wrong)
 }
 
-/// One score of the scores that several rewards gave of a trajectory. It is a skip where one of them is, for the reason of the
-/// first.
+/// One score of the scores that several rewards gave of a trajectory; their weights are multiplied. It is a skip where one of them
+/// is, for the reason of the first.
 pub(crate) fn merged(scores: &[Score], value: impl Fn(&[f64]) -> f64) -> Score {
     if let Some(reason) = scores.iter().find_map(|score| score.skip.as_ref()) {
         return Score::skip(reason.clone());
     }
     let values: Vec<f64> = scores.iter().map(|score| f64::from(score.value)).collect();
     let mut merged = Score::new(value(&values) as f32, []);
+    merged.weight = scores.iter().map(|score| score.weight).product();
     for (name, score) in NAMES.into_iter().zip(scores) {
         merged.parts.insert(name, score.value);
         let own = score.parts.iter().filter(|(name, _)| !NAMES.contains(name));

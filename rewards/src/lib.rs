@@ -8,6 +8,8 @@
 //! | `counterfactual` | [`Counterfactual`] | `accuracy + gain × tool × (accuracy − mean accuracy of the group without tools)` |
 //! | `deepeyes` | [`DeepEyes`] | `0.8·accuracy + 0.2·format + 1.2·[tool ∧ accuracy > 0.5]`, format ∈ {−1, 0} |
 //! | `format` | [`Format`] | format |
+//! | `grounding_image` | [`GroundingImage`] | 1 for the right image |
+//! | `grounding_object` | [`GroundingObject`] | overlap of the answer's box with the gold one, in the right image |
 //! | `imagent` | [`ImAgent`] | `accuracy × (1 + tool_gain × tool) + format_weight × format` |
 //! | `length` | [`Length`] | a penalty from −1 to 0 on the number of sampled tokens |
 //! | `product` | [`Product`] | rewards multiplied |
@@ -28,6 +30,8 @@ mod counterfactual;
 mod deepeyes;
 mod format;
 mod grader;
+mod grounding_image;
+mod grounding_object;
 mod imagent;
 mod length;
 mod product;
@@ -39,7 +43,9 @@ pub use crate::accuracy::Accuracy;
 pub use crate::counterfactual::Counterfactual;
 pub use crate::deepeyes::DeepEyes;
 pub use crate::format::Format;
-pub use crate::grader::{GradeError, Grader, WrittenBox, written_box};
+pub use crate::grader::{GradeError, Grader};
+pub use crate::grounding_image::GroundingImage;
+pub use crate::grounding_object::{BoxMeasure, CountedOn, GroundingObject};
 pub use crate::imagent::ImAgent;
 pub use crate::length::{Length, LengthShape};
 pub use crate::product::Product;
@@ -53,6 +59,8 @@ pub const PLUGINS: &[&str] = &[
     "counterfactual",
     "deepeyes",
     "format",
+    "grounding_image",
+    "grounding_object",
     "imagent",
     "length",
     "product",

@@ -3,7 +3,8 @@
 
 use imagent_core::{BoxFrame, Reward};
 use imagent_rewards::{
-    Accumulative, Accuracy, Counterfactual, DeepEyes, Format, Grader, ImAgent, Length, PLUGINS, Product, Sum, ToolUse,
+    Accumulative, Accuracy, Counterfactual, DeepEyes, Format, Grader, GroundingImage, GroundingObject, ImAgent, Length,
+    PLUGINS, Product, Sum, ToolUse,
 };
 use serde_json::{Value, json};
 
@@ -64,6 +65,14 @@ fn more_defaults_in_full() {
     assert_eq!(written(&Counterfactual::default()), format!(r#"{{"type":"counterfactual",{exact},"gain":1.0}}"#));
     assert_eq!(written(&Length::default()), r#"{"type":"length","shape":"at_most","tokens":1024,"slack":256}"#);
     assert_eq!(written(&ToolUse::default()), r#"{"type":"tool_use"}"#);
+    assert_eq!(written(&GroundingImage::default()), r#"{"type":"grounding_image"}"#);
+    assert_eq!(
+        written(&GroundingObject::default()),
+        concat!(
+            r#"{"type":"grounding_object","measure":"iou","threshold":0.5,"counted_on":"right","difficulty":false,"#,
+            r#""frame":"shown","gold_frame":"original"}"#
+        )
+    );
     let accuracy = format!(r#"{{"type":"accuracy",{exact}}}"#);
     assert_eq!(
         written(&Sum::default()),
@@ -118,5 +127,7 @@ fn ranges_are_checked_when_read() {
     assert!(refused(json!({"type": "sum", "terms": [{"weight": 1}]})).contains("reward"));
     let share = |threshold: f64| json!({"type": "accuracy", "grader": {"kind": "box", "threshold": threshold}});
     assert!(refused(share(0.0)).contains("must be above 0 and at most 1, got 0"));
+    assert!(refused(json!({"type": "grounding_object", "threshold": 0.0})).contains("must be above 0 and at most 1"));
+    assert!(refused(json!({"type": "grounding_object", "measure": "diou"})).contains("diou"));
     assert!(refused(share(1.5)).contains("got 1.5"));
 }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use imagent_analysis::ablation::{AblationIndex, ArmIndex, is_finished, last_step, run_folder};
+use imagent_analysis::ablation::{AblationIndex, ArmIndex, eval_folder, is_finished, last_step, run_folder};
 use imagent_data::{SynthConfig, ensure_synth};
 use toml::Table;
 
-use super::AblationConfig;
+use super::config::ArmConfig;
+use super::{AblationConfig, PlannedEval};
 use crate::config::{Config, DatasetConfig};
 use crate::error::{ChangedArm, Error};
 use crate::hub::{self, Need};
@@ -44,6 +45,8 @@ pub struct PlannedRun {
     pub config: String,
     /// Steps of the whole run.
     pub steps: usize,
+    /// Further evaluations of its last checkpoint.
+    pub evals: Vec<PlannedEval>,
 }
 
 /// How far a run is.
@@ -53,6 +56,8 @@ pub enum State {
     New,
     /// It was cut off after so many steps.
     Cut(usize),
+    /// It is trained; a further evaluation is missing.
+    Trained,
     /// It is whole.
     Done,
 }
@@ -64,10 +69,29 @@ impl PlannedRun {
     /// When the folder cannot be read.
     pub fn state(&self) -> Result<State, Error> {
         if is_finished(&self.dir)? {
-            return Ok(State::Done);
+            return Ok(if self.next_eval()?.is_some() { State::Trained } else { State::Done });
         }
         let there = self.dir.join("config.toml").is_file();
         Ok(if there { State::Cut(last_step(&self.dir.join("metrics.jsonl"))?) } else { State::New })
+    }
+
+    /// The first of its evaluations that is missing.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn next_eval(&self) -> Result<Option<&PlannedEval>, Error> {
+        for eval in &self.evals {
+            if !eval.is_done()? {
+                return Ok(Some(eval));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its last checkpoint; none of a run without steps, which is evaluated as it starts.
+    pub fn checkpoint(&self) -> Option<PathBuf> {
+        let name = format!("step-{:06}", self.steps);
+        (self.steps > 0).then(|| self.dir.join("checkpoints").join(name))
     }
 
     /// `ARM/seed-N`.
@@ -110,15 +134,18 @@ impl Plan {
                     dir: run_folder(dir, &arm.name, seed),
                     steps: config.train.steps,
                     config: config.to_toml(),
+                    evals: evals(ablation, arm, seed, sets, dir)?,
                 };
                 run.check()?;
                 runs.push(run);
             }
         }
-        let arm = |arm: &super::config::ArmConfig| ArmIndex { name: arm.name.clone(), changes: arm.changes.clone() };
+        let arm = |arm: &ArmConfig| ArmIndex { name: arm.name.clone(), changes: arm.changes.clone() };
         let index = AblationIndex {
             name: ablation.name.clone(),
             arms: ablation.arms.iter().map(arm).collect(),
+            evals: ablation.evals.iter().map(arm).collect(),
+            solved: ablation.solved.clone(),
             seeds: ablation.seeds.clone(),
             baseline: ablation.baseline.clone(),
             metrics: ablation.metrics.clone(),
@@ -136,9 +163,12 @@ impl Plan {
         let mut models: Vec<String> = Vec::new();
         for run in &self.runs {
             let config = Config::parse(&run.config, None, &[])?;
-            let datasets = [Some(config.data.train), config.data.eval];
-            let parts = datasets.into_iter().flatten().flat_map(|dataset| dataset.parts());
-            for DatasetConfig { path, synth, .. } in parts {
+            let mut datasets: Vec<DatasetConfig> =
+                [Some(config.data.train), config.data.eval].into_iter().flatten().collect();
+            for eval in &run.evals {
+                datasets.extend(Config::parse(&eval.config, None, &[])?.data.eval);
+            }
+            for DatasetConfig { path, synth, .. } in datasets.iter().flat_map(DatasetConfig::parts) {
                 let Some(synth) = synth.filter(|synth| !made.iter().any(|(p, s)| *p == path && s == synth)) else {
                     continue;
                 };
@@ -153,6 +183,25 @@ impl Plan {
         }
         Ok(self.index.write(&self.dir)?)
     }
+}
+
+/// The further evaluations of a run.
+fn evals(
+    ablation: &AblationConfig,
+    arm: &ArmConfig,
+    seed: u64,
+    sets: &[String],
+    dir: &Path,
+) -> Result<Vec<PlannedEval>, Error> {
+    let planned = |eval: &ArmConfig| {
+        Ok(PlannedEval {
+            name: eval.name.clone(),
+            sets: ablation.eval_sets(arm, eval, seed, sets),
+            dir: eval_folder(&run_folder(dir, &arm.name, seed), &eval.name),
+            config: ablation.eval_config(arm, eval, seed, sets)?.to_toml(),
+        })
+    };
+    ablation.evals.iter().map(planned).collect()
 }
 
 /// The folder is absent, empty, or that of an ablation.

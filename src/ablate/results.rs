@@ -23,9 +23,9 @@ pub fn write_results(dir: &Path) -> Result<Comparison, Error> {
     write_atomic(&dir.join("table.csv"), comparison.csv().as_bytes())?;
     for name in curves::names(&ablation) {
         let Some(chart) = curves::curve(&ablation, &name) else { continue };
-        let file = dir.join("figures").join(name.replace('/', "-"));
-        write_atomic(&file.with_extension("svg"), standalone(&chart.svg()).as_bytes())?;
-        write_atomic(&file.with_extension("png"), &chart.png())?;
+        let file = |end: &str| dir.join("figures").join(format!("{}.{end}", name.replace('/', "-")));
+        write_atomic(&file("svg"), standalone(&chart.svg()).as_bytes())?;
+        write_atomic(&file("png"), &chart.png())?;
     }
     write_ablation_report(dir, &ablation, &comparison)?;
     Ok(comparison)

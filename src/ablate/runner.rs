@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use imagent_analysis::ablation::last_step;
+use imagent_analysis::ablation::{is_finished, last_step};
 
-use super::{Plan, PlannedRun, State};
+use super::{Plan, PlannedEval, PlannedRun, State};
 use crate::error::Error;
 
 /// How often processes are looked after.
@@ -74,6 +74,8 @@ struct Live<'a> {
     child: Child,
     since: Instant,
     found: usize,
+    /// The evaluation that is made; none while it trains.
+    eval: Option<&'a PlannedEval>,
 }
 
 /// Runs all that is not done.
@@ -90,6 +92,7 @@ pub fn run_all(plan: &Plan, options: &RunnerOptions, tell: &mut dyn FnMut(&Event
                 tell(&Event::Reused(run));
             }
             State::New => queue.push_back((run, 0)),
+            State::Trained => queue.push_back((run, run.steps)),
             State::Cut(step) => queue.push_back((run, step)),
         }
     }
@@ -127,8 +130,9 @@ impl<'a> Work<'a> {
                 && let Some((run, found)) = queue.pop_front()
             {
                 tell(&Event::Started(run, found));
-                let child = start(run, self.options)?;
-                self.live.push(Live { run, child, since: Instant::now(), found });
+                let eval = if run.state()? == State::Trained { run.next_eval()? } else { None };
+                let child = start(run, eval, self.options)?;
+                self.live.push(Live { run, child, since: Instant::now(), found, eval });
             }
             if self.live.is_empty() {
                 return Ok(());
@@ -151,9 +155,21 @@ impl<'a> Work<'a> {
                 at += 1;
                 continue;
             };
-            let Live { run, since, found, .. } = self.live.remove(at);
+            let run = live.run;
+            let reason = outcome(run, live.eval, status)?;
+            // A run's evaluations follow it in its place.
+            if reason.is_none()
+                && !self.options.interrupt.load(Ordering::Relaxed)
+                && let Some(eval) = run.next_eval()?
+            {
+                live.child = start(run, Some(eval), self.options)?;
+                live.eval = Some(eval);
+                continue;
+            }
+            let Live { since, found, .. } = self.live.remove(at);
             self.steps_done += steps(run).saturating_sub(found);
-            match outcome(run, status)? {
+            match reason {
+                None if run.next_eval()?.is_some() => {}
                 None => {
                     summary.done += 1;
                     tell(&Event::Done(run, since.elapsed()));
@@ -194,29 +210,46 @@ fn steps(run: &PlannedRun) -> usize {
     last_step(&run.dir.join("metrics.jsonl")).unwrap_or(0)
 }
 
-/// Why the run is not whole, if so.
-fn outcome(run: &PlannedRun, status: ExitStatus) -> Result<Option<String>, Error> {
-    if status.success() && run.state()? == State::Done {
+/// Why the run, or the evaluation of it, is not whole, if so.
+fn outcome(run: &PlannedRun, eval: Option<&PlannedEval>, status: ExitStatus) -> Result<Option<String>, Error> {
+    let whole = match eval {
+        Some(eval) => eval.is_done()?,
+        None => is_finished(&run.dir)?,
+    };
+    if status.success() && whole {
         return Ok(None);
     }
-    let text = fs::read(log_path(&run.dir)).unwrap_or_default();
+    let text = fs::read(log_path(eval.map_or(&run.dir, |eval| &eval.dir))).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let said = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    Ok(Some(said.map_or_else(|| format!("it ended with {status}"), str::to_owned)))
+    let said = said.map_or_else(|| format!("it ended with {status}"), str::to_owned);
+    Ok(Some(eval.map_or_else(|| said.clone(), |eval| format!("evaluation {}: {said}", eval.name))))
 }
 
-/// Where a run's process writes what it says: beside the run's folder.
+/// Where a process writes what it says: beside the folder that it fills.
 fn log_path(dir: &Path) -> PathBuf {
-    dir.with_extension("log")
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".log");
+    dir.with_file_name(name)
 }
 
-fn start(run: &PlannedRun, options: &RunnerOptions) -> Result<Child, Error> {
-    let log = open_log(&run.dir)?;
-    clear_stale(&run.dir)?;
+fn start(run: &PlannedRun, eval: Option<&PlannedEval>, options: &RunnerOptions) -> Result<Child, Error> {
+    let dir = eval.map_or(&run.dir, |eval| &eval.dir);
+    let log = open_log(dir)?;
+    clear_stale(dir)?;
     let mut command = Command::new(&options.program);
-    command.arg("train").arg(&run.base);
-    command.args(run.sets.iter().flat_map(|set| ["--set", set]));
-    command.arg("--out").arg(&run.dir).args(["--resume", "--until-input-ends"]);
+    command.arg(if eval.is_some() { "eval" } else { "train" }).arg(&run.base);
+    let sets = eval.map_or(&run.sets, |eval| &eval.sets);
+    command.args(sets.iter().flat_map(|set| ["--set", set]));
+    match eval {
+        Some(_) => {
+            command.args(run.checkpoint().iter().flat_map(|model| [Path::new("--model"), model]));
+            command.arg("--save").arg(dir);
+        }
+        None => {
+            command.arg("--out").arg(dir).args(["--resume", "--until-input-ends"]);
+        }
+    }
     let threads = (options.threads / options.jobs.max(1)).max(1);
     command.env("RAYON_NUM_THREADS", threads.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);

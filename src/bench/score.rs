@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use imagent_core::{BoxFrame, EndReason, ImageSizes, Original, Trajectory, seed};
+use imagent_core::{BoxFrame, EndReason, ImageSizes, Original, Trajectory, WrittenBox, seed};
 use imagent_data::formats::{Answer, Entry, Region};
-use imagent_rewards::{Grader, written_box};
+use imagent_rewards::Grader;
 use serde::{Deserialize, Serialize};
 
 use super::Bench;
@@ -111,7 +111,7 @@ fn boxed(bench: &Bench, gold: &Region, reply: &str, trajectory: &Trajectory, fra
     let sizes = trajectory.shelf.get(image).map(|image| image.sizes);
     let overlap = |corners: [f64; 4]| sizes.as_ref().map_or(0.0, |sizes| true_overlap(gold, corners, frame, sizes));
     let named = |number: Option<usize>| number.map_or(trajectory.sample.images.len() == 1, |number| number == image);
-    let strict = written_box(reply).filter(|found| named(found.image)).map_or(0.0, |found| overlap(found.corners));
+    let strict = WrittenBox::read(reply).filter(|found| named(found.image)).map_or(0.0, |found| overlap(found.corners));
     let hit = |iou: f64, threshold: f64| f64::from(u8::from(iou >= threshold));
     let mut scores = Scores { strict: hit(strict, 0.5), ..Scores::default() };
     scores.more.insert("strict_iou".into(), strict);

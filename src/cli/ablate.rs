@@ -110,9 +110,13 @@ impl Teller {
                 self.line(&format!("{head}  done already"));
                 self.advance();
             }
-            Event::Started(run, 0) => {
+            Event::Started(run, 0) if run.steps > 0 => {
                 let head = self.begin(run);
                 self.line(&format!("{head}  started, {} steps", run.steps));
+            }
+            Event::Started(run, found) if *found >= run.steps => {
+                let head = self.begin(run);
+                self.line(&format!("{head}  trained already, to be evaluated"));
             }
             Event::Started(run, found) => {
                 let head = self.begin(run);

@@ -11,7 +11,7 @@ use imagent_analysis::table;
 use imagent_data::formats::{FOLDER, FORMATS, Finding, Picture, Preview, Select, Survey, import, open, survey};
 use imagent_data::{SynthConfig, ensure_synth};
 
-use super::{print, progress};
+use super::{annotate, print, progress};
 
 /// Files that are listed by name.
 const FILES: usize = 10;
@@ -63,6 +63,8 @@ enum Command {
         #[command(flatten)]
         part: Part,
     },
+    /// Make reasoning trajectories of annotation: objects, boxes, images
+    Annotate(annotate::Args),
     /// List the formats that are read
     Formats,
     /// Count samples by kind, images and zooms needed
@@ -107,6 +109,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         Command::Check { path, part, preview, json } => check(&path, &part, preview.as_deref(), json),
         Command::Import { path, out, part } => bring(&path, &out, &part),
+        Command::Annotate(args) => annotate::run(args),
         Command::Formats => {
             let rows: Vec<_> = std::iter::once((FOLDER, "our own folder: samples.jsonl and image files"))
                 .chain(FORMATS.iter().map(|format| (format.name, format.about)))

@@ -1,6 +1,7 @@
 //! Subcommands, one file each; and what all of them do alike: print, fail, read settings.
 
 mod ablate;
+mod annotate;
 mod attention;
 mod bench;
 mod chat_file;
@@ -14,6 +15,8 @@ mod plugins;
 mod progress;
 mod report;
 mod rollout;
+mod serve;
+mod served;
 mod settings;
 mod sft;
 mod tensors;
@@ -36,7 +39,7 @@ struct Cli {
 enum Command {
     /// Train by reinforcement learning; evaluate before and after
     Train(train::Args),
-    /// Make a base model by supervised fine-tuning
+    /// Train on conversations, or make a base model from nothing, by supervised fine-tuning
     Sft(sft::Args),
     /// Run the arms of an experiment over seeds and compare them
     Ablate(ablate::Args),
@@ -44,6 +47,8 @@ enum Command {
     Eval(eval::Args),
     /// Show one episode, turn by turn
     Rollout(rollout::Args),
+    /// Serve a model to OpenAI's clients
+    Serve(serve::Args),
     /// Make, check, convert and describe datasets
     Data(data::Args),
     /// Measure where the attention of sampled tokens goes
@@ -80,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Rollout(args) => rollout::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Data(args) => data::run(args),
         Command::Attention(args) => attention::run(args),
         Command::Report(args) => report::run(args),

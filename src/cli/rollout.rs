@@ -11,6 +11,7 @@ use imagent_analysis::{ImageCodec, TrajectoryRecord, TurnEntry};
 use imagent_core::{Sample, ScoredTrajectory};
 use imagent_models::config::Dtype;
 
+use super::served::{self, ServedArgs};
 use super::settings::Source;
 use super::{InputError, print};
 
@@ -21,6 +22,8 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    served: ServedArgs,
     /// Position of the sample in the dataset, counted from 0
     #[arg(long, value_name = "I")]
     index: usize,
@@ -31,7 +34,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut config = args.source.config(args.config.as_deref())?;
+    let mut config = args.served.config(&args.source, args.config.as_deref())?;
     let Some(data) = config.data.eval.take() else {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
@@ -53,6 +56,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 /// The episode that an evaluation would have of the sample, graded.
 fn play(config: Config, sample: Arc<Sample>, dtype: Option<Dtype>) -> Result<ScoredTrajectory> {
+    if let Some(endpoint) = config.endpoint.clone() {
+        #[cfg(feature = "served")]
+        return served::play(config, endpoint, &sample);
+        #[cfg(not(feature = "served"))]
+        return Err(served::refuse(&endpoint));
+    }
     let mut parts = config.build_for_inference(Box::new(vec![Arc::clone(&sample)]), None, dtype)?;
     let experiment = &mut parts.experiment;
     let trajectory = experiment.play(&sample).map_err(imagent::Error::from)?;

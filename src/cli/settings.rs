@@ -57,13 +57,18 @@ impl WeightType {
 impl Source {
     /// The settings, with model and data put in.
     pub(crate) fn config(&self, file: Option<&Path>) -> Result<Config> {
+        self.config_with(file, &self.sets, false)
+    }
+
+    /// The same with these values in place of `--set`; `served`: the model is elsewhere and need not be named.
+    pub(crate) fn config_with(&self, file: Option<&Path>, sets: &[String], served: bool) -> Result<Config> {
         let run = self.model.as_deref().and_then(run_config);
-        if file.is_none() && self.model.is_none() {
+        if file.is_none() && self.model.is_none() && !served {
             return Err(InputError("name a config, or a checkpoint folder with --model".to_owned()).into());
         }
         let read = match file.map(Path::to_owned).or(run) {
-            Some(file) => Config::read(&file, &self.sets),
-            None => Config::parse("", None, &self.sets.iter().map(String::as_str).collect::<Vec<_>>()),
+            Some(file) => Config::read(&file, sets),
+            None => Config::parse("", None, &sets.iter().map(String::as_str).collect::<Vec<_>>()),
         };
         let mut config = read.map_err(imagent::Error::from)?;
         if let Some(model) = &self.model {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dfdx::prelude::Cpu;
 use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
 use imagent_data::formats::Select;
-use imagent_data::{Mixture, Share, ensure_synth};
+use imagent_data::{GoldCrops, Mixture, Share, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::config::Dtype;
 use imagent_models::error::ModelError;
@@ -211,7 +211,11 @@ fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn Sample
     let select = Select { format: given(&dataset.format), split: given(&dataset.split) };
     let mut source = imagent_data::open(path, select)?;
     source.keep(dataset.cache_mib << 20);
-    Ok(Box::new(Limited::new(source, dataset.limit, false)))
+    let source = Limited::new(source, dataset.limit, false);
+    Ok(match dataset.gold_crops {
+        0 => Box::new(source),
+        side => Box::new(GoldCrops::new(source, side)),
+    })
 }
 
 /// A run's parts from a config, plug-ins boxed.

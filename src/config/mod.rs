@@ -6,10 +6,12 @@
 //! * `overrides`: one `--set a.b=value`;
 //! * `blame`: which key a refused document owes its refusal to;
 //! * `validated`, `train`: the settings, their defaults and ranges;
+//! * `endpoint`: the `[endpoint]` table;
 //! * `build`: settings to model, datasets and plug-ins.
 
 mod blame;
 mod build;
+mod endpoint;
 mod error;
 mod overrides;
 mod raw;
@@ -19,10 +21,11 @@ mod validated;
 pub use build::{
     Device, Model, Parts, base_of, nano_base, open_dataset, open_model, open_model_for_inference, open_model_seeded,
 };
+pub use endpoint::{Calls, EndpointConfig};
 pub use error::{ConfigError, Place};
 pub use overrides::Override;
 pub use raw::{Document, closest};
 pub(crate) use train::is_due;
 pub use train::{Schedule, TrainConfig};
-pub(crate) use validated::model_error;
 pub use validated::{Config, DataConfig, DatasetConfig, MixConfig, ModelConfig};
+pub(crate) use validated::{check_dataset, check_name, model_error};

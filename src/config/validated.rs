@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::build::Device;
+use super::endpoint::EndpointConfig;
 use super::error::ConfigError;
 use super::raw::Document;
 use super::train::TrainConfig;
@@ -38,6 +39,9 @@ pub struct Config {
     pub seed: u64,
     /// The model to start from.
     pub model: ModelConfig,
+    /// A served model that `eval` and `rollout` ask in place of it. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointConfig>,
     /// What to train and to evaluate on.
     pub data: DataConfig,
     /// How samples become prompts.
@@ -68,6 +72,7 @@ impl Default for Config {
             name: "run".to_owned(),
             seed: 1,
             model: ModelConfig::default(),
+            endpoint: None,
             data: DataConfig::default(),
             prompt: PromptStyle::default(),
             sampling: Sampling::default(),
@@ -159,6 +164,10 @@ pub struct DatasetConfig {
     pub split: String,
     /// Uses the first so many samples, of a mixture so many at even distances; 0 (default) uses all.
     pub limit: usize,
+    /// Gives each gold region with the question, as a further image: a square of so many pixels of the image file around it, as a zoom would
+    /// show it (samples that need no zoom are left as they are). 0 (default): none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gold_crops: u32,
     /// Most MiB of decoded images kept in memory (the datasets of a mixture divide them by their weights), besides those of the step in progress; the least recently used leave first. Images
     /// of the next step are decoded ahead into it, so 0, which keeps none, also means that each step waits for its images.
     /// Default 512. Figures do not depend on it.
@@ -171,10 +180,14 @@ pub struct DatasetConfig {
     pub mix: Vec<MixConfig>,
 }
 
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 impl Default for DatasetConfig {
     fn default() -> Self {
         let [path, format, split] = std::array::from_fn(|_| String::new());
-        Self { path, format, split, limit: 0, cache_mib: CACHE_MIB, synth: None, mix: Vec::new() }
+        Self { path, format, split, limit: 0, gold_crops: 0, cache_mib: CACHE_MIB, synth: None, mix: Vec::new() }
     }
 }
 
@@ -215,8 +228,9 @@ impl DatasetConfig {
         let total: f64 = self.mix.iter().map(|part| part.weight).sum();
         let part = |part: &MixConfig| {
             let MixConfig { path, format, split, limit, synth, .. } = part.clone();
+            let gold_crops = self.gold_crops;
             let cache_mib = (self.cache_mib as f64 * part.weight / total) as usize;
-            DatasetConfig { path, format, split, limit, cache_mib, synth, mix: Vec::new() }
+            DatasetConfig { path, format, split, limit, gold_crops, cache_mib, synth, mix: Vec::new() }
         };
         if self.mix.is_empty() { vec![self.clone()] } else { self.mix.iter().map(part).collect() }
     }
@@ -277,6 +291,8 @@ impl Config {
         check_name(&self.name)?;
         self.settings().validate().map_err(setting_error)?;
         self.model.check()?;
+        let endpoint = self.endpoint.as_ref().map_or(Ok(()), EndpointConfig::validate);
+        endpoint.map_err(|(field, problem)| (format!("endpoint.{field}"), problem))?;
         self.adamw.validate().map_err(|error| model_error("adamw", error))?;
         let wrong = |key: &str, problem: String| Err((format!("train.{key}"), problem));
         if let Err((field, problem)) = self.train.eval_sampling.validate() {
@@ -291,7 +307,7 @@ impl Config {
     }
 }
 
-fn check_name(name: &str) -> Result<(), (String, String)> {
+pub(crate) fn check_name(name: &str) -> Result<(), (String, String)> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         let problem = format!("must be of letters, digits, `-`, `_` and `.`, and not start with `.`, got {name:?}");
@@ -300,7 +316,7 @@ fn check_name(name: &str) -> Result<(), (String, String)> {
     Ok(())
 }
 
-fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
+pub(crate) fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Result<(), (String, String)> {
     let Some(dataset) = dataset else { return Ok(()) };
     if dataset.cache_mib > MOST_CACHE_MIB {
         let problem = format!("must be at most {MOST_CACHE_MIB}, got {}", dataset.cache_mib);

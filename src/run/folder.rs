@@ -106,23 +106,30 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn latest_checkpoint(&self) -> Result<Option<PathBuf>, Error> {
+        Ok(self.checkpoints()?.pop())
+    }
+
+    /// All checkpoints, in order of their steps.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<PathBuf>, Error> {
         let dir = self.dir.join("checkpoints");
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(io(&dir)(error)),
         };
-        let mut latest: Option<(usize, PathBuf)> = None;
+        let mut found: Vec<(usize, PathBuf)> = Vec::new();
         for entry in entries {
             let path = entry.map_err(io(&dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("step-"));
-            if let Some(step) = name.and_then(|step| step.parse().ok())
-                && latest.as_ref().is_none_or(|(latest, _)| *latest < step)
-            {
-                latest = Some((step, path));
+            if let Some(step) = name.and_then(|step| step.parse().ok()) {
+                found.push((step, path));
             }
         }
-        Ok(latest.map(|(_, path)| path))
+        found.sort();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 }
 

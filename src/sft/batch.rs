@@ -1,16 +1,17 @@
 //! Lessons to sequences: a demonstration runs through the same episode machine and tools as a rollout, so that what is
 //! taught is, token for token, what will be sampled.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imagent_core::{
     EncodeError, Encoder, Episode, Limits, Next, PromptStyle, SampledTurn, StopReason, Toolbox, Trajectory,
 };
-use imagent_data::{CellLabel, Lesson, Piece, Task, WorldConfig, lesson};
+use imagent_data::{CellLabel, Lesson, Piece, Task, lesson};
 use imagent_models::codec::Codec;
 use imagent_models::qwen::positions::GridSpan;
 use imagent_models::qwen::{Sequence, SequenceImage, Target};
+
+use super::config::Stage;
 
 /// A demonstration as tokens: what is taught at which position.
 #[derive(Clone, Debug)]
@@ -100,13 +101,20 @@ impl Demonstration {
     }
 }
 
+/// A lesson of a stage, with its thought where the stage has them.
+pub(super) fn stage_lesson(task: Task, stage: &Stage, seed: u64, index: u64) -> Lesson {
+    let lesson = lesson(task, &stage.world, seed, index);
+    if stage.think { lesson.thinking() } else { lesson }
+}
+
 /// Draws tasks in proportion to their weights: the same for the same index.
-pub(super) fn draw(tasks: &BTreeMap<Task, f64>, worlds: &WorldConfig, seed: u64, index: u64) -> Option<Lesson> {
+pub(super) fn draw(stage: &Stage, seed: u64, index: u64) -> Option<Lesson> {
+    let tasks = &stage.tasks;
     let total: f64 = tasks.values().sum();
     let mut left = (imagent_core::derive(seed, &[index, 0x7461_736b]) >> 11) as f64 / (1u64 << 53) as f64 * total;
     let chosen = tasks.iter().find(|(_, weight)| {
         left -= **weight;
         left < 0.0
     });
-    chosen.or_else(|| tasks.iter().next_back()).map(|(&task, _)| lesson(task, worlds, seed, index))
+    chosen.or_else(|| tasks.iter().next_back()).map(|(&task, _)| stage_lesson(task, stage, seed, index))
 }

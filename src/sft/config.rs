@@ -40,6 +40,9 @@ pub struct Stage {
     pub tasks: BTreeMap<Task, f64>,
     /// The world that lessons and episodes are about.
     pub world: WorldConfig,
+    /// Whether a lesson's first turn begins with a thought: where the objects asked for are. Default no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub think: bool,
     /// Peak learning rate of this stage; the schedule is that of `adamw`.
     pub learning_rate: f64,
     /// What must hold at its end.
@@ -116,6 +119,9 @@ impl Course {
             let key = |field: &str| format!("stages.{i}.{field}");
             let weights_hold = stage.tasks.values().all(|w| w.is_finite() && *w >= 0.0);
             check(weights_hold && stage.tasks.values().sum::<f64>() > 0.0, &key("tasks"), "weights must sum above 0")?;
+            let asks = stage.tasks.iter().all(|(task, weight)| task.asks() || *weight == 0.0);
+            let problem = "must be off where a task asks nothing: where, corner, calls, which, sheet";
+            check(!stage.think || asks, &key("think"), problem)?;
             check(stage.learning_rate > 0.0, &key("learning_rate"), "must be above 0")?;
             let world = stage.world.validate();
             world.map_err(|error| document.value_error(&key("world"), error.to_string()))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dfdx::prelude::Cpu;
 use imagent_algorithms::evaluate;
 use imagent_core::{RolloutRequest, TokenLoss, TokenScores, Tool, Weights, derive};
-use imagent_data::{Task, WorldSource, lesson};
+use imagent_data::{Task, WorldSource};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::checkpoint::CheckpointWriter;
 use imagent_models::config::Dtype;
@@ -19,7 +19,7 @@ use imagent_rewards::Accuracy;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::batch::{Demonstration, Demonstrator, draw};
+use super::batch::{Demonstration, Demonstrator, draw, stage_lesson};
 use super::config::{Course, Gate, Stage};
 use crate::config::{Model, open_model_seeded};
 use crate::error::Error;
@@ -110,7 +110,8 @@ fn open(course: &Course, index: usize, before: Option<&Path>) -> Result<Model, E
     open_model_seeded(&model, &adamw(course, &course.stages[index]), course.seed)
 }
 
-fn save(model: &Model, out: &Path, dtype: Dtype) -> Result<(), Error> {
+/// Writes a model's weights, with the files beside them.
+pub(super) fn save(model: &Model, out: &Path, dtype: Dtype) -> Result<(), Error> {
     let write = || {
         let writer = CheckpointWriter::new(out)?;
         model.policy.write(&writer, dtype)?;
@@ -170,7 +171,7 @@ fn update(
     seed: u64,
     lessons: Range<u64>,
 ) -> Result<Learnt, Error> {
-    let make = |i| match draw(&stage.tasks, &stage.world, seed, i) {
+    let make = |i| match draw(stage, seed, i) {
         Some(lesson) => demonstrator.run(&lesson).map(Some),
         None => Ok(None),
     };
@@ -217,7 +218,7 @@ fn taught_figures(
     let mut figures = BTreeMap::new();
     for &task in stage.gate.taught.keys() {
         let held_out = derive(seed, &[HELD_OUT]);
-        let run = |i| demonstrator.run(&lesson(task, &stage.world, held_out, i));
+        let run = |i| demonstrator.run(&stage_lesson(task, stage, held_out, i));
         let lessons: Vec<_> = (0..stage.gate.lessons).into_par_iter().map(run).collect::<Result<_, _>>()?;
         let sequences: Vec<_> = lessons.iter().map(|one| one.sequence(false)).collect();
         let scores = policy.score_sequences(&sequences, 1.0, Weights::Current).map_err(policy_error)?;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use imagent::ablate::AblationConfig;
 use serde_json::Value;
 
-use super::harness::{Done, Place, metrics};
+use super::done::Done;
+use super::harness::{Place, metrics};
 
 const LAB: &str = r#"
 base = "config.toml"
@@ -90,6 +91,90 @@ fn runs_are_those_of_train_whatever_the_jobs_and_done_ones_are_reused() {
     fs::remove_file(one.join("report.html")).unwrap();
     place.run(&["report", "one"]).ok();
     assert!(one.join("report.html").is_file(), "`imagent report` makes it anew");
+}
+
+/// Further evaluations, and an arm that is not trained.
+const EVALS: &str = r#"
+[[arms]]
+name = "start"
+set.train.steps = 0
+
+[[evals]]
+name = "grey"
+set.tools = [{ type = "withheld" }]
+
+[[evals]]
+name = "three"
+set.data.eval.path = "three"
+set.data.eval.synth.world.images = [3, 3]
+set.data.eval.gold_crops = 112
+
+[solved]
+of = ["plain"]
+also = ["plain/grey", "start"]
+"#;
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_run_is_evaluated_further_and_what_is_whole_is_kept() {
+    let metrics = r#""eval/accuracy", "grey/tool_rate", "three/accuracy""#;
+    let place = lab(&LAB.replace(r#""eval/accuracy", "eval/tool_rate", "reward/mean""#, metrics));
+    let text = fs::read_to_string(place.path("lab.toml")).unwrap() + EVALS;
+    fs::write(place.path("lab.toml"), &text).unwrap();
+    let args = ["ablate", "lab.toml", "--out", "lab", "--jobs", "2"];
+    let told = place.run(&args).ok();
+    let run = place.path("lab/plain/seed-3");
+    for eval in ["grey", "three"] {
+        for file in ["config.toml", "eval.json", "rollouts.jsonl"] {
+            assert!(run.join("evals").join(eval).join(file).is_file(), "{eval}/{file} is missing");
+        }
+        let rollouts = fs::read_to_string(run.join("evals").join(eval).join("rollouts.jsonl")).unwrap();
+        assert_eq!(rollouts.lines().count(), 4, "{eval}: an outcome a sample");
+    }
+    // By hand, the same figures.
+    let sets = ["--set", "seed=3", "--set", "tools=[{ type = \"withheld\" }]"];
+    let by_hand = ["eval", "config.toml", "--model", "lab/plain/seed-3/checkpoints/step-000003", "--json"];
+    let by_hand: Value = serde_json::from_str(&place.run(&[&by_hand[..], &sets].concat()).ok()).unwrap();
+    assert_eq!(by_hand["metrics"], json(&run.join("evals/grey/eval.json")));
+    // What is not trained has figures too: those it starts with.
+    let table = json(&place.path("lab/table.json"));
+    let of = |metric: usize, arm: usize| &table["metrics"][metric]["arms"][arm]["values"]["4"];
+    assert_eq!(of(0, 2), &json(&place.path("lab/start/seed-4/eval-before.json"))["accuracy"]);
+    assert_eq!(of(1, 2), &json(&place.path("lab/start/seed-4/evals/grey/eval.json"))["tool_rate"]);
+    let names: Vec<&str> = table["metrics"].as_array().unwrap().iter().map(|m| m["metric"].as_str().unwrap()).collect();
+    assert_eq!(names[3..], ["solved_with_tool", "also_solved/plain"]);
+
+    let eval = |name: &str| run.join("evals").join(name).join("eval.json");
+    let written = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let (trained, three) = (written(&run.join("metrics.jsonl")), written(&eval("three")));
+    fs::remove_file(eval("grey")).unwrap();
+    let again = place.run(&args);
+    assert!(again.err.contains("plain/seed-3  trained already, to be evaluated"), "{}", again.err);
+    assert_eq!(again.ok(), told);
+    assert!(
+        eval("grey").is_file() && (written(&eval("three")), written(&run.join("metrics.jsonl"))) == (three, trained)
+    );
+    // An evaluation that is asked for otherwise is made anew, and its runs are not.
+    fs::write(place.path("lab.toml"), text.replace("gold_crops = 112", "gold_crops = 56")).unwrap();
+    place.run(&args).ok();
+    assert!(written(&eval("three")) > three && written(&run.join("metrics.jsonl")) == trained);
+}
+
+#[test]
+fn an_evaluation_that_fails_is_told_with_its_run() {
+    let text =
+        LAB.to_owned() + "[[evals]]\nname = \"far\"\nset.data.eval = { path = \"far\", synth.world.digits = 3 }\n";
+    let place = lab(&text.replace("seeds = [3, 4]", "seeds = [3]"));
+    let args = ["ablate", "lab.toml", "--out", "lab", "--set", "train.steps=1"];
+    place.run(&args).ok();
+    let run = place.path("lab/bare/seed-3");
+    fs::remove_file(run.join("evals/far/eval.json")).unwrap();
+    fs::remove_file(run.join("checkpoints/step-000001/model.safetensors")).unwrap();
+    place.run(&args).fails(1, &["1 of 2 runs failed: bare/seed-3: evaluation far: "]);
+    assert!(!run.join("evals/far/eval.json").exists());
 }
 
 #[test]
@@ -174,6 +259,22 @@ fn a_file_that_is_wrong_is_told_by_line_and_key() {
     );
     refused("set.tools = []", "set.tools.7.type = \"zoom_in\"", &["arm `bare`", "no position of a list"]);
     refused("type = \"accuracy\"", "type = \"acuracy\"", &["arm `bare`", "`reward", "did you mean `accuracy`?"]);
+    let wrong_eval = |from: &str, to: &str, parts: &[&str]| {
+        assert!(EVALS.contains(from), "{from:?} is not in the file");
+        let place = lab(&(LAB.to_owned() + &EVALS.replacen(from, to, 1)));
+        place.run(&["ablate", "lab.toml", "--out", "lab"]).fails(2, &[&["lab.toml"], parts].concat());
+        assert!(!place.path("lab").exists());
+    };
+    wrong_eval(
+        "name = \"three\"",
+        "name = \"Grey\"",
+        &["`evals.1.name`", "an evaluation called `Grey` is there already"],
+    );
+    wrong_eval("name = \"three\"", "name = \"zoom\"", &["`evals.1.name`", "`zoom/...`"]);
+    wrong_eval("type = \"withheld\"", "type = \"withhold\"", &["arm `plain/grey`", "did you mean `withheld`?"]);
+    wrong_eval("\"plain/grey\"", "\"plain/gray\"", &["`solved.also.0`", "did you mean `grey`?"]);
+    wrong_eval("of = [\"plain\"]", "of = [\"plian\"]", &["`solved.of.0`", "did you mean `plain`?"]);
+    wrong_eval("of = [\"plain\"]", "", &["`solved`", "both `of` and `also`"]);
     let place = lab(LAB);
     place
         .run(&["ablate", "lab.toml", "--set", "train.stepz=1"])
@@ -190,11 +291,15 @@ fn the_shipped_ablations_are_read() {
     let mut count = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        // What others start from, and courses that make a base, are no ablations.
+        if path.to_string_lossy().ends_with("base.toml") {
+            continue;
+        }
         let ablation = AblationConfig::read(&path, &[]).unwrap();
         assert!(ablation.arms.len() > 1, "{}", path.display());
         count += 1;
     }
-    assert!(count >= 2);
+    assert!(count >= 5);
 }
 
 #[test]

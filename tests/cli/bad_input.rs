@@ -216,7 +216,7 @@ fn no_space_left() {
     let binary = env!("CARGO_BIN_EXE_imagent");
     let script = format!("trap '' XFSZ; ulimit -f 8; exec {binary} train config.toml --out run --set train.steps=1");
     let output = std::process::Command::new("bash").args(["-c", &script]).current_dir(place.dir.path()).output();
-    let done = super::harness::Done::from(output.unwrap());
+    let done = super::done::Done::from(output.unwrap());
     done.fails(1, &["run/", "File too large"]);
     let left = fs::read_dir(place.path("run/checkpoints")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "half a checkpoint is none");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use dfdx::prelude::Cpu;
@@ -17,6 +17,8 @@ use imagent::run::checkpoint;
 use imagent::tools::ZoomIn;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use super::done::Done;
 
 /// What a test run consists of.
 const CONFIG: &str = r#"
@@ -191,37 +193,6 @@ impl Place {
     pub(crate) fn train(&self, out: &str, more: &[&str]) -> PathBuf {
         self.run(&[&["train", "config.toml", "--out", out], more].concat()).ok();
         self.path(out)
-    }
-}
-
-/// What a process left.
-pub(crate) struct Done {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl From<Output> for Done {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-impl Done {
-    /// It succeeded.
-    pub(crate) fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{}", self.err);
-        self.out
-    }
-
-    /// It failed with this code, on one line without a trace that says all of `parts`.
-    pub(crate) fn fails(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.err);
-        let lines: Vec<&str> = self.err.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(lines.len(), 1, "{}", self.err);
-        assert!(!self.err.contains("panicked") && !self.err.contains("RUST_BACKTRACE"), "{}", self.err);
-        parts.iter().for_each(|part| assert!(lines[0].contains(part), "{part:?} is not in {:?}", lines[0]));
     }
 }
 

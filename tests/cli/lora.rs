@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::harness::{Done, Place, figure, metrics};
+use super::done::Done;
+use super::harness::{Place, figure, metrics};
 
 const LORA: [&str; 4] =
     ["--set", "model.lora={ rank = 2, dropout = 0.1, vision = true }", "--set", "adamw.learning_rate=1e-2"];

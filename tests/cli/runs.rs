@@ -10,7 +10,8 @@ use imagent::prelude::*;
 use imagent::run::{Quiet, train};
 use serde_json::Value;
 
-use super::harness::{Done, Place, figure, metrics};
+use super::done::Done;
+use super::harness::{Place, figure, metrics};
 
 fn weights(run: &Path, step: usize) -> Vec<u8> {
     let checkpoint = run.join(format!("checkpoints/step-{step:06}"));

@@ -8,6 +8,7 @@
 //! | `look_back` | [`LookBack`] | an image of the shelf once more (*visual reflection*) |
 //! | `mark` | [`Mark`] | an image with a box drawn on it |
 //! | `rotate` | [`Rotate`] | an image turned by an angle |
+//! | `withheld` | [`Withheld`] | nothing: a grey image where another tool would show something (a control) |
 //! | `zoom_in` | [`ZoomIn`] | a region of an image, cut from its original pixels (*visual confirmation*) |
 //!
 //! Every tool takes any image of the shelf, those of observations included, and its picture joins the shelf. Where it
@@ -27,6 +28,7 @@ mod mark;
 mod picture;
 mod region;
 mod rotate;
+mod withheld;
 mod zoom_in;
 
 pub use crate::compare::Compare;
@@ -35,8 +37,9 @@ pub use crate::flip::Flip;
 pub use crate::look_back::LookBack;
 pub use crate::mark::Mark;
 pub use crate::rotate::Rotate;
+pub use crate::withheld::Withheld;
 pub use crate::zoom_in::ZoomIn;
 pub use imagent_core::BoxFrame;
 
 /// The tags of all tools of this crate, sorted.
-pub const PLUGINS: &[&str] = &["compare", "contrast", "flip", "look_back", "mark", "rotate", "zoom_in"];
+pub const PLUGINS: &[&str] = &["compare", "contrast", "flip", "look_back", "mark", "rotate", "withheld", "zoom_in"];

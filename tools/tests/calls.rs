@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use imagent_core::{Arguments, BBox, ImageShelf, Observation, Size, Tool, ToolError, Toolbox};
-use imagent_tools::{BoxFrame, LookBack, ZoomIn};
+use imagent_tools::{BoxFrame, LookBack, Withheld, ZoomIn};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -280,4 +280,27 @@ proptest! {
         let outer = shelf.get(3).unwrap().origin.unwrap().bbox;
         prop_assert!((region.x1 - outer.x1 - inner.x1).abs() < 1e-6 && (region.y2 - outer.y1 - inner.y2).abs() < 1e-6);
     }
+}
+
+#[test]
+fn what_is_withheld_has_the_size_and_origin_of_the_result_and_none_of_its_pixels() {
+    let calls = [
+        (Box::new(ZoomIn::default()) as Box<dyn Tool>, json!({"image": 2, "bbox_2d": [3, 5, 40, 31]})),
+        (Box::new(LookBack::default()), json!({"image": 1})),
+    ];
+    for (tool, call) in calls {
+        let (name, shelf) = (tool.spec().name, two());
+        let seen = Tool::call(tool.as_ref(), &arguments(call.clone()), &shelf).unwrap();
+        let control = Withheld { tool };
+        assert_eq!(control.spec().name, name);
+        let withheld = Tool::call(&control, &arguments(call), &shelf).unwrap();
+        assert_eq!(withheld.images.len(), 1);
+        let (seen, withheld) = (&seen.images[0], &withheld.images[0]);
+        assert_eq!((withheld.pixels.dimensions(), withheld.origin), (seen.pixels.dimensions(), seen.origin));
+        assert!(withheld.pixels.pixels().all(|pixel| pixel.0 == [128; 3]), "{name} shows something");
+        assert_eq!(shelf.get(1).unwrap().pixels.get_pixel(9, 9).0, [9, 9, 0], "the shelf is left as it is");
+    }
+    let nowhere = arguments(json!({"image": 7, "bbox_2d": [0, 0, 9, 9]}));
+    let error = Tool::call(&Withheld::default(), &nowhere, &two()).unwrap_err();
+    assert_eq!(error, ToolError::NoImage { index: 7, count: 2 });
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use imagent_core::Tool;
-use imagent_tools::{BoxFrame, Compare, Contrast, Flip, LookBack, Mark, PLUGINS, Rotate, ZoomIn};
+use imagent_tools::{BoxFrame, Compare, Contrast, Flip, LookBack, Mark, PLUGINS, Rotate, Withheld, ZoomIn};
 use serde_json::json;
 
 /// The registry cannot be listed; its error for an unknown tag can.
@@ -30,7 +30,8 @@ fn each_tag_round_trips_and_is_the_name_that_the_model_calls() {
         let full = serde_json::to_value(&tool).unwrap();
         assert_eq!(full["type"], *tag);
         assert_eq!(serde_json::to_value(read(&full).unwrap()).unwrap(), full);
-        assert_eq!(tool.spec().name, *tag);
+        // What is withheld goes by the name of the tool behind it.
+        assert_eq!(tool.spec().name, if *tag == "withheld" { "zoom_in" } else { tag });
         assert_eq!(tool.spec().parameters["required"][0], "image");
         assert!(read(&json!({"type": tag, "colour": 1})).unwrap_err().contains("colour"));
     }
@@ -43,6 +44,10 @@ fn defaults_in_full() {
     assert_eq!(written(&Contrast::default()), r#"{"type":"contrast"}"#);
     assert_eq!(written(&Flip::default()), r#"{"type":"flip"}"#);
     assert_eq!(written(&Rotate::default()), r#"{"type":"rotate"}"#);
+    assert_eq!(
+        written(&Withheld::default()),
+        r#"{"type":"withheld","tool":{"type":"zoom_in","frame":"shown","min_side":4,"max_aspect":100,"min_output":0}}"#
+    );
     assert_eq!(written(&Mark::default()), r#"{"type":"mark","frame":"shown","min_side":1,"width":2}"#);
     assert_eq!(
         written(&Compare::default()),

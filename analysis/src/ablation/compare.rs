@@ -25,8 +25,9 @@ const RESAMPLES: usize = 10_000;
 /// Seed of the resamples.
 const SEED: u64 = 0;
 /// How the intervals come about, for whoever reads the tables.
-const METHOD: &str = "95 % BCa bootstrap over seeds, 10000 resamples of seed 0; t: by Student's t; differences: arm minus \
-                      baseline, seed by seed; eval/NAME: held-out, after training; NAME: mean of the last tenth of the steps";
+const METHOD: &str = "BCa: 95 % bootstrap over seeds, 10000 resamples of seed 0; t: 95 % by Student's t. With fewer than about ten seeds \
+                      the bootstrap is too narrow: believe t. Differences: arm minus baseline, seed by seed; eval/NAME: held-out, after \
+                      training; NAME: mean of the last tenth of the steps";
 
 /// All that is compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,6 +45,12 @@ pub struct Comparison {
 pub struct MetricTable {
     /// The metric.
     pub metric: String,
+    /// Its name without what says where it was measured: how its values are written.
+    #[serde(skip)]
+    pub plain: String,
+    /// Its name for people.
+    #[serde(skip)]
+    pub label: String,
     /// The arms, in order.
     pub arms: Vec<ArmFigure>,
 }
@@ -80,11 +87,16 @@ pub struct Difference {
     pub t: Option<Interval>,
 }
 
-/// The value of a metric of a run: of `eval/NAME` the held-out figure after training, of any other name the mean over the last
+/// The value of a metric of a run: of `eval/NAME` the held-out figure after training, of `EVAL/NAME` that of a further evaluation, of any other name the mean over the last
 /// tenth of the steps (at least one).
 pub fn value(run: &RunData, metric: &str) -> Option<f64> {
     if let Some(name) = metric.strip_prefix("eval/") {
         return run.after.as_ref()?.get(name).copied().filter(|value| value.is_finite());
+    }
+    if let Some((first, name)) = metric.split_once('/')
+        && let Some(table) = run.evals.get(first)
+    {
+        return table.get(name).copied().filter(|value| value.is_finite());
     }
     let last = run.metrics.last()?.step;
     let from = last - (last / 10).min(last);
@@ -100,7 +112,8 @@ pub fn compare(ablation: &Ablation) -> Comparison {
         if named.is_empty() { CHIEF.iter().map(|&name| name.to_owned()).collect() } else { named.clone() };
     let known = |table: &MetricTable| !named.is_empty() || table.arms.iter().any(|arm| !arm.values.is_empty());
     let tables = metrics.into_iter().map(|metric| table(ablation, metric)).filter(known);
-    Comparison { method: METHOD, baseline: ablation.index.baseline.clone(), metrics: tables.collect() }
+    let metrics = tables.chain(ablation.solved.tables(&ablation.index)).collect();
+    Comparison { method: METHOD, baseline: ablation.index.baseline.clone(), metrics }
 }
 
 fn table(ablation: &Ablation, metric: String) -> MetricTable {
@@ -109,21 +122,30 @@ fn table(ablation: &Ablation, metric: String) -> MetricTable {
     };
     let baseline = ablation.arms.iter().find(|arm| arm.name == ablation.index.baseline);
     let base = baseline.map(values).unwrap_or_default();
-    let figure = |arm: &Arm| {
+    let row = |arm: &Arm| {
         let of = values(arm);
-        let all: Vec<f64> = of.values().copied().collect();
         let difference = if arm.name == ablation.index.baseline { None } else { difference(&of, &base) };
-        ArmFigure {
-            arm: arm.name.clone(),
-            mean: mean(&all),
-            std: std(&all),
-            interval: bca(&all),
-            t: t_interval(&all),
-            difference,
-            values: of,
-        }
+        figure(&arm.name, of, difference)
     };
-    MetricTable { arms: ablation.arms.iter().map(figure).collect(), metric }
+    let eval = ablation.index.evals.iter().find_map(|eval| metric.strip_prefix(&eval.name)?.strip_prefix('/'));
+    let first = metric.split('/').next().unwrap_or_default();
+    let label = eval.map_or_else(|| metric_label(&metric), |name| format!("{first}: {}", label(name).to_lowercase()));
+    let plain = eval.unwrap_or(plain(&metric)).to_owned();
+    MetricTable { arms: ablation.arms.iter().map(row).collect(), plain, label, metric }
+}
+
+/// The row of an arm with these values.
+pub(super) fn figure(arm: &str, values: BTreeMap<u64, f64>, difference: Option<Difference>) -> ArmFigure {
+    let all: Vec<f64> = values.values().copied().collect();
+    ArmFigure {
+        arm: arm.to_owned(),
+        mean: mean(&all),
+        std: std(&all),
+        interval: bca(&all),
+        t: t_interval(&all),
+        difference,
+        values,
+    }
 }
 
 fn difference(values: &BTreeMap<u64, f64>, base: &BTreeMap<u64, f64>) -> Option<Difference> {
@@ -147,23 +169,24 @@ impl Comparison {
     /// `table.md`: a table a metric.
     pub fn markdown(&self) -> String {
         let mut out = format!("{}.\nBaseline: {}.\n", self.method, self.baseline);
-        for MetricTable { metric, arms } in &self.metrics {
+        for MetricTable { metric, plain, label, arms } in &self.metrics {
             let _ = write!(
                 out,
-                "\n### {} (`{metric}`)\n\n| arm | seeds | mean | 95 % interval | difference | 95 % interval |\n|---|---:|---:|---|---:|---|\n",
-                metric_label(metric)
+                "\n### {label} (`{metric}`)\n\n| arm | seeds | mean | BCa | t | difference | BCa | t |\n|---|---:|---:|---|---|---:|---|---|\n",
             );
             for arm in arms {
                 let difference = arm.difference.as_ref();
                 let _ = writeln!(
                     out,
-                    "| {} | {} | {} | {} | {} | {} |",
+                    "| {} | {} | {} | {} | {} | {} | {} | {} |",
                     arm.arm,
                     arm.values.len(),
-                    metric_text(metric, arm.mean),
-                    interval_text(metric, arm.interval),
-                    difference.map_or("–".to_owned(), |d| difference_text(metric, d.mean)),
-                    interval_text(metric, difference.and_then(|d| d.interval)),
+                    metric_text(plain, arm.mean),
+                    interval_text(plain, arm.interval),
+                    interval_text(plain, arm.t),
+                    difference.map_or("–".to_owned(), |d| difference_text(plain, d.mean)),
+                    interval_text(plain, difference.and_then(|d| d.interval)),
+                    interval_text(plain, difference.and_then(|d| d.t)),
                 );
             }
         }
@@ -176,7 +199,7 @@ impl Comparison {
                        difference_t_low,difference_t_high,difference_seeds\n"
             .to_owned();
         let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-        for MetricTable { metric, arms } in &self.metrics {
+        for MetricTable { metric, arms, .. } in &self.metrics {
             for arm in arms {
                 let ends =
                     |interval: Option<Interval>| [number(interval.map(|i| i.low)), number(interval.map(|i| i.high))];
@@ -198,19 +221,19 @@ impl Comparison {
     /// For a terminal: one aligned table a metric.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        for MetricTable { metric, arms } in &self.metrics {
+        for MetricTable { metric, plain, arms, .. } in &self.metrics {
             let row = |arm: &ArmFigure| {
                 let d = arm.difference.as_ref();
                 vec![
                     arm.arm.clone(),
                     arm.values.len().to_string(),
-                    metric_text(metric, arm.mean),
-                    interval_text(metric, arm.interval),
-                    d.map_or("–".to_owned(), |d| difference_text(metric, d.mean)),
-                    interval_text(metric, d.and_then(|d| d.interval)),
+                    metric_text(plain, arm.mean),
+                    interval_text(plain, arm.t),
+                    d.map_or("–".to_owned(), |d| difference_text(plain, d.mean)),
+                    interval_text(plain, d.and_then(|d| d.t)),
                 ]
             };
-            let header = ["arm", "seeds", "mean", "95 %", "difference", "95 %"];
+            let header = ["arm", "seeds", "mean", "95 % (t)", "difference", "95 % (t)"];
             let rows: Vec<_> = arms.iter().map(row).collect();
             let _ = write!(out, "{metric}\n{}\n", crate::table::table(&header, &rows));
         }
@@ -277,9 +300,11 @@ mod tests {
             seeds: vec![1, 2, 3],
             baseline: "plain".into(),
             metrics: metrics.iter().map(|&m| m.to_owned()).collect(),
+            evals: vec![ArmIndex { name: "six".into(), ..ArmIndex::default() }],
+            ..AblationIndex::default()
         };
         let arms = vec![arm("plain", &[(1, 0.1), (2, 0.5), (3, 0.9)]), arm("gain", &[(1, 0.2), (3, 1.0)])];
-        Ablation { index, arms }
+        Ablation { index, arms, ..Ablation::default() }
     }
 
     #[test]
@@ -295,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_further_evaluations_are_found_by_their_names() {
+        let mut data = ablation(&["six/accuracy", "six/calls"]);
+        data.arms[1].runs[0].1.evals.insert("six".into(), [("accuracy".to_owned(), 0.25)].into());
+        let found = compare(&data);
+        let six = &found.metrics[0];
+        assert_eq!((six.arms[1].values.clone(), six.arms[0].values.len()), ([(1, 0.25)].into(), 0));
+        assert!(found.markdown().contains("### six: accuracy (`six/accuracy`)"), "{}", found.markdown());
+        assert!(found.markdown().contains("| gain | 1 | 25.0 % |") && found.metrics[1].arms[1].values.is_empty());
+    }
+
+    #[test]
     fn training_figures_are_of_the_last_tenth() {
         assert_eq!(value(&run(0.0), "reward/mean"), Some(38.5));
         assert_eq!(value(&run(0.0), "absent"), None);
@@ -307,7 +343,7 @@ mod tests {
         let found = compare(&ablation(&["eval/accuracy", "eval/absent"]));
         let markdown = found.markdown();
         assert!(markdown.contains("| gain | 2 | 60.0 % |") && markdown.contains("| +10.0 points |"), "{markdown}");
-        assert!(markdown.contains("| plain | 0 | – | – | – | – |"), "{markdown}");
+        assert!(markdown.contains("| plain | 0 | – | – | – | – | – | – |"), "{markdown}");
         let csv = found.csv();
         let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
         assert_eq!(columns, [15; 5], "{csv}");

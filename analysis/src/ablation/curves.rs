@@ -82,7 +82,6 @@ pub fn names(ablation: &Ablation) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::AblationIndex;
     use super::*;
     use crate::record::MetricsRow;
     use crate::report::RunData;
@@ -100,7 +99,7 @@ mod tests {
         };
         let runs = vec![(1, run(&[(1, 0.0), (2, 0.5), (3, 0.5)])), (2, run(&[(1, 1.0), (2, 0.5), (4, 0.1)]))];
         let arm = Arm { name: "a".into(), runs, ..Arm::default() };
-        let ablation = Ablation { index: AblationIndex::default(), arms: vec![arm] };
+        let ablation = Ablation { arms: vec![arm], ..Ablation::default() };
         let chart = curve(&ablation, "accuracy").unwrap();
         assert_eq!(chart.series[0].points, [(1.0, 0.5), (2.0, 0.5)]);
         let band = &chart.series[0].band;

@@ -2,10 +2,12 @@
 //!
 //! * this file: the folder of an ablation, read;
 //! * [`compare`]: figures of arms with intervals, and their differences by seed; as JSON, Markdown and CSV;
-//! * [`curves`]: learning curves with bands.
+//! * [`curves`]: learning curves with bands;
+//! * [`solved`]: of the questions that an arm solves with tools, how many are solved elsewhere.
 
 pub mod compare;
 pub mod curves;
+pub mod solved;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::AnalysisError;
 use crate::record::{MetricsRow, write_atomic};
-use crate::report::{RunData, load_figures};
+use crate::report::{RunData, load_figures, read_table};
+pub use solved::Solutions;
 
 /// The file in an ablation's folder that says what it consists of.
 pub const INDEX: &str = "ablation.json";
+/// The figures of a further evaluation, in its folder.
+pub const EVAL_FIGURES: &str = "eval.json";
+/// Its trajectories.
+pub const EVAL_ROLLOUTS: &str = "rollouts.jsonl";
 
 /// What an ablation consists of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +34,12 @@ pub struct AblationIndex {
     pub name: String,
     /// The arms, in order.
     pub arms: Vec<ArmIndex>,
+    /// Further evaluations of every run's last checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evals: Vec<ArmIndex>,
+    /// Which solved questions are looked for elsewhere.
+    #[serde(default, skip_serializing_if = "SolvedIndex::is_empty")]
+    pub solved: SolvedIndex,
     /// The seeds that each arm runs with.
     pub seeds: Vec<u64>,
     /// The arm that the others are compared with.
@@ -36,7 +49,24 @@ pub struct AblationIndex {
     pub metrics: Vec<String>,
 }
 
-/// An arm.
+/// Whose solved questions are looked for where; each is an arm, or `ARM/EVAL`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SolvedIndex {
+    /// Of the questions that are solved with a tool here …
+    pub of: Vec<String>,
+    /// … how many are solved there?
+    pub also: Vec<String>,
+}
+
+impl SolvedIndex {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty() && self.also.is_empty()
+    }
+}
+
+/// An arm, or a further evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmIndex {
@@ -52,6 +82,11 @@ pub fn run_folder(ablation: &Path, arm: &str, seed: u64) -> PathBuf {
     ablation.join(arm).join(format!("seed-{seed}"))
 }
 
+/// Where a further evaluation of a run lies.
+pub fn eval_folder(run: &Path, eval: &str) -> PathBuf {
+    run.join("evals").join(eval)
+}
+
 /// An ablation with its runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ablation {
@@ -59,6 +94,8 @@ pub struct Ablation {
     pub index: AblationIndex,
     /// The arms, in order.
     pub arms: Vec<Arm>,
+    /// Which questions were solved, where that is asked for.
+    pub solved: Solutions,
 }
 
 /// An arm with the runs that are there.
@@ -109,13 +146,28 @@ pub fn load(folder: &Path) -> Result<Ablation, AnalysisError> {
         for &seed in &index.seeds {
             let run = run_folder(folder, name, seed);
             match is_finished(&run)? {
-                true => arm.runs.push((seed, load_figures(&run)?)),
+                true => arm.runs.push((seed, load_whole(&run, &index.evals)?)),
                 false => arm.missing.push(seed),
             }
         }
         arms.push(arm);
     }
-    Ok(Ablation { index, arms })
+    let solved = Solutions::read(folder, &index, &arms)?;
+    Ok(Ablation { index, arms, solved })
+}
+
+/// The figures of a run with those of its further evaluations. A run without steps ends as it begins.
+fn load_whole(run: &Path, evals: &[ArmIndex]) -> Result<RunData, AnalysisError> {
+    let mut data = load_figures(run)?;
+    if data.after.is_none() && data.metrics.last().is_none_or(|row| row.step == 0) {
+        data.after = data.before.clone();
+    }
+    for ArmIndex { name, .. } in evals {
+        if let Some(table) = read_table(&eval_folder(run, name).join(EVAL_FIGURES))? {
+            data.evals.insert(name.clone(), table);
+        }
+    }
+    Ok(data)
 }
 
 /// Whether a run folder holds a whole run: the last step's checkpoint, its row, and the report that is written after both.

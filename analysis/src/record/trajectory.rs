@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use imagent_core::{
     CropOrigin, EndReason, Gold, ImageShelf, Origin, ScoredTrajectory, Size, ToolCall, TrainRow, Trajectory,
-    TurnRecord, seed,
+    TurnRecord, UNKNOWN_TOKEN, seed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,7 @@ impl TrajectoryRecord {
     ) -> Self {
         let is_image = |i: usize| trajectory.spans.iter().any(|span| span.range().contains(&i));
         let entry = |i: usize| TokenEntry {
-            id: Some(trajectory.ids[i]),
+            id: Some(trajectory.ids[i]).filter(|&id| id != UNKNOWN_TOKEN),
             text: text.map(|text| text(trajectory.ids[i])),
             origin: trajectory.origins[i],
             logprob: f64::from(trajectory.logprobs[i]),

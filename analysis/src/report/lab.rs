@@ -3,9 +3,7 @@
 use std::fmt::Write;
 
 use super::names::{label, more_is_better};
-use crate::ablation::compare::{
-    ArmFigure, Comparison, MetricTable, difference_text, interval_text, metric_label, metric_text,
-};
+use crate::ablation::compare::{ArmFigure, Comparison, MetricTable, difference_text, interval_text, metric_text};
 use crate::ablation::curves::{by_step, curve, names};
 use crate::ablation::{Ablation, Arm};
 use crate::plot::{Chart, IntervalRow, Series, Style, escape, interval_svg};
@@ -59,12 +57,14 @@ pub(super) fn results(comparison: &Comparison) -> String {
 }
 
 fn metric_table(table: &MetricTable, baseline: &str) -> String {
-    let metric = &table.metric;
+    let (metric, plain) = (&table.metric, table.plain.as_str());
     let mut rows = String::new();
     for arm in &table.arms {
         let difference = arm.difference.as_ref();
-        let clear = difference.and_then(|d| d.interval).filter(|interval| interval.excludes(0.0));
-        let better = more_is_better(metric.strip_prefix("eval/").unwrap_or(metric));
+        // Marked as clear is only what both intervals say.
+        let clear = difference.filter(|d| d.t.is_some_and(|t| t.excludes(0.0)));
+        let clear = clear.and_then(|d| d.interval).filter(|interval| interval.excludes(0.0));
+        let better = more_is_better(plain);
         let class = match (clear, better) {
             (Some(interval), Some(up)) => {
                 if (interval.mean > 0.0) == up {
@@ -78,19 +78,21 @@ fn metric_table(table: &MetricTable, baseline: &str) -> String {
         };
         let _ = write!(
             rows,
-            r#"<tr><th scope="row">{}</th><td>{}</td><td title="{}">{}</td><td class="was">{}</td><td class="change {class}">{}</td><td class="was">{}</td></tr>"#,
+            r#"<tr><th scope="row">{}</th><td>{}</td><td title="{}">{}</td><td class="was">{}</td><td class="was">{}</td><td class="change {class}">{}</td><td class="was">{}</td><td class="was">{}</td></tr>"#,
             escape(&arm.arm),
             arm.values.len(),
-            escape(&by_seed(metric, arm)),
-            metric_text(metric, arm.mean),
-            interval_text(metric, arm.interval),
-            difference.map_or("–".to_owned(), |d| difference_text(metric, d.mean)),
-            interval_text(metric, difference.and_then(|d| d.interval)),
+            escape(&by_seed(plain, arm)),
+            metric_text(plain, arm.mean),
+            interval_text(plain, arm.interval),
+            interval_text(plain, arm.t),
+            difference.map_or("–".to_owned(), |d| difference_text(plain, d.mean)),
+            interval_text(plain, difference.and_then(|d| d.interval)),
+            interval_text(plain, difference.and_then(|d| d.t)),
         );
     }
     format!(
-        r#"<div class="result"><table><caption>{} <code>{}</code></caption><thead><tr><th scope="col">Arm</th><th scope="col">Seeds</th><th scope="col">Mean</th><th scope="col">95 %</th><th scope="col">Difference to {}</th><th scope="col">95 %</th></tr></thead><tbody>{rows}</tbody></table>{}</div>"#,
-        escape(&metric_label(metric)),
+        r#"<div class="result"><table><caption>{} <code>{}</code></caption><thead><tr><th scope="col">Arm</th><th scope="col">Seeds</th><th scope="col">Mean</th><th scope="col">BCa</th><th scope="col">t</th><th scope="col">Difference to {}</th><th scope="col">BCa</th><th scope="col">t</th></tr></thead><tbody>{rows}</tbody></table>{}</div>"#,
+        escape(&table.label),
         escape(metric),
         escape(baseline),
         differences_svg(table, baseline)
@@ -112,7 +114,7 @@ fn differences_svg(table: &MetricTable, baseline: &str) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let title = format!("{}: difference to {baseline}", metric_label(&table.metric));
+    let title = format!("{}: difference to {baseline}", table.label);
     format!(
         r#"<div class="card">{}</div>"#,
         interval_svg(&title, "difference by seed, 95 % interval", &rows, Some(0.0))

@@ -49,6 +49,8 @@ pub struct RunData {
     pub before: Option<EvalTable>,
     /// The held-out evaluation after training.
     pub after: Option<EvalTable>,
+    /// Further evaluations after training, by name.
+    pub evals: BTreeMap<String, EvalTable>,
     /// What its rules told.
     pub alarms: Vec<Alarm>,
     /// Held-out trajectories after training, images embedded.
@@ -142,7 +144,7 @@ fn run_name(folder: &Path) -> String {
     whole.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-fn read_table(path: &Path) -> Result<Option<EvalTable>, AnalysisError> {
+pub(crate) fn read_table(path: &Path) -> Result<Option<EvalTable>, AnalysisError> {
     if !path.exists() {
         return Ok(None);
     }

@@ -41,7 +41,7 @@ impl Folder {
     /// Opens the folder and checks every line, without decoding an image.
     ///
     /// # Errors
-    /// The first thing that is wrong; [`super::check()`] lists all.
+    /// The first thing that is wrong; [`survey`](crate::formats::survey()) lists all.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let mut reader = Rows::open(path)?;

@@ -47,7 +47,17 @@ where
     I: IntoIterator,
     I::Item: Borrow<Sample>,
 {
-    write(path, samples.into_iter().map(Ok), |writer, sample| writer.add(sample.borrow(), &[]), extra)
+    write(
+        path,
+        samples.into_iter().map(Ok),
+        |writer, sample| writer.add(sample.borrow(), &[]),
+        |folder| {
+            extra.iter().try_for_each(|(name, content)| {
+                let file = folder.join(name);
+                fs::write(&file, content).map_err(DataError::io("write", &file))
+            })
+        },
+    )
 }
 
 /// [`write_folder`] for samples that come with their images' files, which are written as they are.
@@ -55,14 +65,26 @@ pub(crate) fn write_rows<I>(path: &Path, rows: I) -> Result<Summary, DataError>
 where
     I: IntoIterator<Item = Result<(Sample, Vec<Vec<u8>>), DataError>>,
 {
-    write(path, rows.into_iter(), |writer, (sample, files)| writer.add(&sample, &files), &[])
+    write_rows_and(path, rows, |_| Ok(()))
+}
+
+/// [`write_rows`], and whatever `finish` writes into the folder before it gets its name.
+pub(crate) fn write_rows_and<I>(
+    path: &Path,
+    rows: I,
+    finish: impl FnOnce(&Path) -> Result<(), DataError>,
+) -> Result<Summary, DataError>
+where
+    I: IntoIterator<Item = Result<(Sample, Vec<Vec<u8>>), DataError>>,
+{
+    write(path, rows.into_iter(), |writer, (sample, files)| writer.add(&sample, &files), finish)
 }
 
 fn write<T>(
     path: &Path,
     rows: impl Iterator<Item = Result<T, DataError>>,
     mut add: impl FnMut(&mut Writer, T) -> Result<(), DataError>,
-    extra: &[(&str, String)],
+    finish: impl FnOnce(&Path) -> Result<(), DataError>,
 ) -> Result<Summary, DataError> {
     if is_occupied(path)? && !path.join(SAMPLES).is_file() {
         return Err(DataError::Occupied { path: path.into() });
@@ -73,10 +95,7 @@ fn write<T>(
         add(&mut writer, row?)?;
     }
     let summary = writer.finish(path)?;
-    for (name, content) in extra {
-        let file = draft.0.join(name);
-        fs::write(&file, content).map_err(DataError::io("write", &file))?;
-    }
+    finish(&draft.0)?;
     let written = draft.publish(path)?;
     Ok(Summary { written, ..summary })
 }

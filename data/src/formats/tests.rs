@@ -654,18 +654,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-#[ignore = "a measurement, of the file that IMAGENT_PARQUET names"]
-fn speed() {
-    let file = std::env::var("IMAGENT_PARQUET").expect("the path of a parquet file with images");
-    let start = std::time::Instant::now();
-    let dataset = open(Path::new(&file), None).unwrap();
-    println!("{} rows opened in {:.2?}", dataset.len(), start.elapsed());
-    let read = |n: usize| dataset.entry(n).unwrap().pictures.iter().for_each(|p| drop(dataset.bytes(p).unwrap()));
-    for (how, step) in [("in order", 1), ("at random", 7919), ("at random, once more", 7919)] {
-        let (start, rows) = (std::time::Instant::now(), dataset.len().min(200));
-        (0..rows).for_each(|n| read(n * step % dataset.len()));
-        println!("{how}: {:.2?} a row", start.elapsed() / rows as u32);
-    }
-}

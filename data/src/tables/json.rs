@@ -134,37 +134,6 @@ impl Json {
         Ok(Row { spot, cells })
     }
 
-    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
-        let file = File::open(&self.file).map_err(DataError::io("open", &self.file))?;
-        let mut reader = BufReader::with_capacity(1 << 16, file);
-        let mut cutter = Cutter::new();
-        if reader.fill_buf().map_err(DataError::io("read", &self.file))?.starts_with(b"\xef\xbb\xbf") {
-            reader.consume(3);
-            cutter.at = 3;
-        }
-        loop {
-            let bytes = reader.fill_buf().map_err(DataError::io("read", &self.file))?;
-            let read = bytes.len();
-            if read == 0 {
-                break;
-            }
-            if self.cut(&mut cutter, bytes, sink)? == ControlFlow::Break(()) {
-                return Ok(());
-            }
-            reader.consume(read);
-        }
-        if !cutter.row.is_empty() && !cutter.in_text && cutter.depth == 0 {
-            // The list is cut off behind a whole row.
-            if sink(self.row(cutter.spot(), &cutter.row)) == ControlFlow::Break(()) {
-                return Ok(());
-            }
-        }
-        match cutter.unfinished() {
-            Some(problem) => Err(self.bad(Spot { number: cutter.line, start: 0, len: 0 }, problem)),
-            None => Ok(()),
-        }
-    }
-
     fn cut(&self, cutter: &mut Cutter, bytes: &[u8], sink: &mut Sink<'_>) -> Result<ControlFlow<()>, DataError> {
         let mut at = 0;
         while at < bytes.len() {
@@ -193,9 +162,34 @@ impl Table for Json {
         &self.file
     }
 
-    fn stream(&self, sink: &mut Sink<'_>) {
-        if let Err(error) = self.read(sink) {
-            let _ = sink(Err(error));
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
+        let file = File::open(&self.file).map_err(DataError::io("open", &self.file))?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let mut cutter = Cutter::new();
+        if reader.fill_buf().map_err(DataError::io("read", &self.file))?.starts_with(b"\xef\xbb\xbf") {
+            reader.consume(3);
+            cutter.at = 3;
+        }
+        loop {
+            let bytes = reader.fill_buf().map_err(DataError::io("read", &self.file))?;
+            let read = bytes.len();
+            if read == 0 {
+                break;
+            }
+            if self.cut(&mut cutter, bytes, sink)? == ControlFlow::Break(()) {
+                return Ok(());
+            }
+            reader.consume(read);
+        }
+        if !cutter.row.is_empty() && !cutter.in_text && cutter.depth == 0 {
+            // The list is cut off behind a whole row.
+            if sink(self.row(cutter.spot(), &cutter.row)) == ControlFlow::Break(()) {
+                return Ok(());
+            }
+        }
+        match cutter.unfinished() {
+            Some(problem) => Err(self.bad(Spot { number: cutter.line, start: 0, len: 0 }, problem)),
+            None => Ok(()),
         }
     }
 

@@ -20,6 +20,12 @@ impl Lines {
         let cells = object(bytes).map_err(|problem| self.bad(spot, problem))?;
         Ok(Row { spot, cells })
     }
+}
+
+impl Table for Lines {
+    fn file(&self) -> &Path {
+        &self.file
+    }
 
     fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
         let mut reader = BufReader::new(File::open(&self.file).map_err(DataError::io("open", &self.file))?);
@@ -43,18 +49,6 @@ impl Lines {
             }
         }
         Ok(())
-    }
-}
-
-impl Table for Lines {
-    fn file(&self) -> &Path {
-        &self.file
-    }
-
-    fn stream(&self, sink: &mut Sink<'_>) {
-        if let Err(error) = self.read(sink) {
-            let _ = sink(Err(error));
-        }
     }
 
     fn again(&self, spot: Spot) -> Option<Result<Row, DataError>> {

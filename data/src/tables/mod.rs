@@ -90,7 +90,17 @@ pub(crate) trait Table: fmt::Debug + Send + Sync {
     }
 
     /// Hands on all rows in order, bad ones as errors, until the sink breaks off.
-    fn stream(&self, sink: &mut Sink<'_>);
+    ///
+    /// # Errors
+    /// What ends the table before its last row.
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError>;
+
+    /// [`Self::read`], with what ends the table early as its last row.
+    fn stream(&self, sink: &mut Sink<'_>) {
+        if let Err(error) = self.read(sink) {
+            let _ = sink(Err(error));
+        }
+    }
 
     /// A row again, from its bytes. `None` where rows should be kept from the stream, being dear to read.
     fn again(&self, spot: Spot) -> Option<Result<Row, DataError>>;

@@ -48,7 +48,7 @@ impl Tsv {
     pub(super) fn open(file: &Path) -> Result<Self, DataError> {
         let mut table = Self { file: file.into(), columns: Vec::new() };
         let mut header = None;
-        table.read(&mut |_, record| {
+        table.records(&mut |_, record| {
             header = Some(record.clone());
             ControlFlow::Break(())
         })?;
@@ -61,7 +61,7 @@ impl Tsv {
         Ok(table)
     }
 
-    fn read(&self, sink: &mut dyn FnMut(Spot, &ByteRecord) -> ControlFlow<()>) -> Result<(), DataError> {
+    fn records(&self, sink: &mut dyn FnMut(Spot, &ByteRecord) -> ControlFlow<()>) -> Result<(), DataError> {
         let file = File::open(&self.file).map_err(DataError::io("open", &self.file))?;
         let since = Arc::new(AtomicUsize::new(0));
         let mut reader = builder().from_reader(Bounded { file, since: Arc::clone(&since) });
@@ -106,14 +106,11 @@ impl Table for Tsv {
         &self.file
     }
 
-    fn stream(&self, sink: &mut Sink<'_>) {
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
         let mut header = true;
-        let done = self.read(&mut |spot, record| {
+        self.records(&mut |spot, record| {
             if std::mem::take(&mut header) { ControlFlow::Continue(()) } else { sink(self.row(spot, record)) }
-        });
-        if let Err(error) = done {
-            let _ = sink(Err(error));
-        }
+        })
     }
 
     fn again(&self, spot: Spot) -> Option<Result<Row, DataError>> {

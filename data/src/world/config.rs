@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::scene::{Colour, Shape};
 use crate::error::DataError;
 
 /// Most images a sample may have (a decoded image takes 0.6 MB).
@@ -21,22 +22,85 @@ pub struct QuestionMix {
     pub same: f64,
     /// `What digits are on the C S in image i and on the C S in image j ?` Two zooms, answered `3 7`. Default 0.
     pub two: f64,
+    /// `Where is the C S ?` Answered, like the kinds that follow, with an image and a box,
+    /// `{"image": 2, "bbox_2d": [x1, y1, x2, y2]}` in pixels of the file; no zoom. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub find: f64,
+    /// `Where is the largest object ?` Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub largest: f64,
+    /// `Where in image j is the object that is also in image i ?` The same colour and shape. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub common: f64,
+    /// `Where in image j is the object that is not in image i ?` All others are, in other places. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub differ: f64,
+}
+
+fn is_zero(weight: &f64) -> bool {
+    *weight == 0.0
 }
 
 impl Default for QuestionMix {
     fn default() -> Self {
-        Self { read: 0.6, which: 0.2, same: 0.2, two: 0.0 }
+        let (find, largest, common, differ) = (0.0, 0.0, 0.0, 0.0);
+        Self { read: 0.6, which: 0.2, same: 0.2, two: 0.0, find, largest, common, differ }
     }
 }
 
 impl QuestionMix {
     /// The keys with their weights, in the order of [`super::Kind::ALL`].
-    pub(crate) fn weights(&self) -> [(&'static str, f64); 4] {
-        [("read", self.read), ("which", self.which), ("same", self.same), ("two", self.two)]
+    pub(crate) fn weights(&self) -> [(&'static str, f64); 8] {
+        [
+            ("read", self.read),
+            ("which", self.which),
+            ("same", self.same),
+            ("two", self.two),
+            ("find", self.find),
+            ("largest", self.largest),
+            ("common", self.common),
+            ("differ", self.differ),
+        ]
+    }
+
+    fn boxes(&self) -> bool {
+        [self.find, self.largest, self.common, self.differ].into_iter().any(|weight| weight > 0.0)
     }
 
     fn pairs(&self) -> bool {
         self.same > 0.0 || self.two > 0.0
+    }
+}
+
+/// What may be otherwise than in the world that models are taught in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aspect {
+    /// Star, cross, hexagon and bar for circle, square, triangle and diamond.
+    Shapes,
+    /// Eight other colours, with other names.
+    Colours,
+    /// Smaller objects: half sides of 24 to 28 pixels for 32 to 40. Digits keep their size.
+    Sizes,
+    /// A background that is blue, green growing with x and red with y, with stronger noise.
+    Background,
+    /// The same questions in other words.
+    Wording,
+}
+
+impl Aspect {
+    /// Every aspect.
+    pub const ALL: [Self; 5] = [Self::Shapes, Self::Colours, Self::Sizes, Self::Background, Self::Wording];
+
+    /// The name in configs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shapes => "shapes",
+            Self::Colours => "colours",
+            Self::Sizes => "sizes",
+            Self::Background => "background",
+            Self::Wording => "wording",
+        }
     }
 }
 
@@ -51,7 +115,7 @@ impl QuestionMix {
 #[serde(default, deny_unknown_fields)]
 pub struct WorldConfig {
     /// Fewest and most images of a sample, uniform in between, 1 to 16. Default `[2, 4]`. Questions about several
-    /// images (`which`, `same`, `two`) have at least 2 whatever the fewest.
+    /// images (all but `read`) have at least 2 whatever the fewest.
     pub images: [usize; 2],
     /// Fewest and most objects of an image, 1 to 6, uniform in between, except that an image has at least the
     /// objects that the question and its distractors need. Default `[1, 4]`.
@@ -59,14 +123,19 @@ pub struct WorldConfig {
     /// Which questions are asked.
     pub questions: QuestionMix,
     /// Probability that the colour asked for also stands in another image, with a different digit: half of the time
-    /// on an object of the same shape (never in `which` questions, whose object is unique). Otherwise the colour
-    /// stands in no other image. For each of the two objects of a pair question. Default 0.5.
+    /// on an object of the same shape (never in `which` and `find` questions, whose object is unique). Otherwise the colour
+    /// stands in no other image. For each of the two objects of a pair question. `largest`, `common` and `differ` have
+    /// distractors of their own, and look neither at this nor at `within`. Default 0.5.
     pub across: f64,
     /// Probability that an object of the colour asked for, but of another shape and digit, stands in the same image.
     /// Otherwise colours are unique within an image. Default 0.
     pub within: f64,
     /// Number of digit classes: digits are 0 to `digits` − 1, 2 to 10. Fewer make guessing cheaper. Default 10.
     pub digits: u8,
+    /// What is that of a second world: any of `shapes`, `colours`, `sizes`, `background`, `wording`. Default none. To find out what a
+    /// model taught in the first world makes of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub second: Vec<Aspect>,
 }
 
 impl Default for WorldConfig {
@@ -78,11 +147,27 @@ impl Default for WorldConfig {
             across: 0.5,
             within: 0.0,
             digits: 10,
+            second: Vec::new(),
         }
     }
 }
 
 impl WorldConfig {
+    /// Whether this is the second world's.
+    pub fn is_second(&self, aspect: Aspect) -> bool {
+        self.second.contains(&aspect)
+    }
+
+    /// The colours of objects.
+    pub(crate) fn colours(&self) -> [Colour; 8] {
+        if self.is_second(Aspect::Colours) { Colour::SECOND } else { Colour::ALL }
+    }
+
+    /// The shapes of objects.
+    pub(crate) fn shapes(&self) -> [Shape; 4] {
+        if self.is_second(Aspect::Shapes) { Shape::SECOND } else { Shape::ALL }
+    }
+
     /// Whether every value is in range and they fit together.
     ///
     /// # Errors
@@ -107,13 +192,23 @@ impl WorldConfig {
         if !(2..=10).contains(&self.digits) {
             return bad("digits", format!("there are between 2 and 10 digit classes, not {}", self.digits));
         }
+        if let Some((_, aspect)) = (1..).zip(&self.second).find(|&(rest, aspect)| self.second[rest..].contains(aspect))
+        {
+            return bad("second", format!("`{}` is there twice", aspect.name()));
+        }
         self.fits()
     }
 
     fn fits(&self) -> Result<(), DataError> {
-        let several = self.questions.which > 0.0 || self.questions.pairs();
+        let several = self.questions.which > 0.0 || self.questions.pairs() || self.questions.boxes();
         if several && self.images[1] < 2 {
-            return bad("images", "questions `which`, `same` and `two` need at least 2 images".into());
+            return bad("images", "questions other than `read` need at least 2 images".into());
+        }
+        if self.questions.largest > 0.0 && self.is_second(Aspect::Sizes) {
+            return bad("second", "questions `largest` have sizes of their own, so `sizes` cannot be second".into());
+        }
+        if self.questions.differ > 0.0 && self.objects[0] == self.objects[1] {
+            return bad("objects", "questions `differ` need images with more objects than others".into());
         }
         let crossed = self.questions.pairs() && self.across > 0.0;
         let needed = 1 + usize::from(self.within > 0.0) + usize::from(crossed);

@@ -6,16 +6,23 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::config::WorldConfig;
+use super::config::{Aspect, WorldConfig};
 use super::font;
+use super::relations::box_words;
 use super::scene::{Colour, Object, SIDE, Scene, Shape};
 
 /// Smallest and largest half side of an object, in pixels.
 pub const HALF: (u32, u32) = (32, 40);
+/// The same of the objects that are not the largest, where the largest is asked for: it has the largest half side of [`HALF`].
+pub const SMALL: (u32, u32) = (29, 31);
+/// The same in the second world.
+pub const SECOND_HALF: (u32, u32) = (24, 28);
 /// Least distance between the centres of two objects of an image, in pixels.
 pub const SPACING: u32 = 115;
 /// How far a digit may stand from its place in the middle of its object, in pixels, along each axis.
 const JITTER: u32 = 6;
+/// The same on the smaller objects of the second world.
+const SECOND_JITTER: u32 = 2;
 /// A triangle's middle is below that of its box.
 const TRIANGLE_DROP: u32 = 6;
 /// Names the generator's stream, so that other users of a seed draw other numbers.
@@ -33,11 +40,20 @@ pub enum Kind {
     Same,
     /// The digits of two objects of two images.
     Two,
+    /// Image and box of the object of a colour and shape.
+    Find,
+    /// Image and box of the largest object.
+    Largest,
+    /// Image and box of the object that is in another image too.
+    Common,
+    /// Image and box of the object that is not in another image.
+    Differ,
 }
 
 impl Kind {
     /// Every kind, in the order of the config's weights.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Which, Self::Same, Self::Two];
+    pub const ALL: [Self; 8] =
+        [Self::Read, Self::Which, Self::Same, Self::Two, Self::Find, Self::Largest, Self::Common, Self::Differ];
 
     /// The name in configs, samples and tables.
     pub const fn name(self) -> &'static str {
@@ -46,13 +62,17 @@ impl Kind {
             Self::Which => "which",
             Self::Same => "same",
             Self::Two => "two",
+            Self::Find => "find",
+            Self::Largest => "largest",
+            Self::Common => "common",
+            Self::Differ => "differ",
         }
     }
 
     /// How many objects have to be looked at closely.
     pub const fn zooms_needed(self) -> u32 {
         match self {
-            Self::Which => 0,
+            Self::Which | Self::Find | Self::Largest | Self::Common | Self::Differ => 0,
             Self::Read => 1,
             Self::Same | Self::Two => 2,
         }
@@ -60,9 +80,19 @@ impl Kind {
 
     const fn asks(self) -> usize {
         match self {
-            Self::Read | Self::Which => 1,
             Self::Same | Self::Two => 2,
+            _ => 1,
         }
+    }
+
+    /// Whether the answer is an image and a box.
+    pub const fn is_grounding(self) -> bool {
+        matches!(self, Self::Find | Self::Largest | Self::Common | Self::Differ)
+    }
+
+    /// Whether the object asked for is the only one of its colour and shape by its name.
+    const fn is_named_once(self) -> bool {
+        matches!(self, Self::Which | Self::Find)
     }
 }
 
@@ -102,8 +132,10 @@ pub struct Layout {
     pub kind: Kind,
     /// The objects asked for: image, counted from 1, and position within its scene, counted from 0.
     pub asked: Vec<(usize, usize)>,
-    /// Where to look: the digit's box of each object asked for; in `which` questions the object's own box.
+    /// Where to look: the digit's box of each object asked for; where no digit is asked for, the object's own box.
     pub gold: Vec<Gold>,
+    /// The image that `common` and `differ` questions compare with.
+    pub other: Option<usize>,
     /// The strongest distractor in another image, of all objects asked for.
     pub across: Across,
     /// Whether an object asked for shares its image with another of its colour.
@@ -119,18 +151,22 @@ impl Layout {
 
 /// An object that has no place yet.
 #[derive(Clone, Copy)]
-struct Draft {
-    colour: Colour,
-    shape: Shape,
-    digit: u8,
+pub(super) struct Draft {
+    pub(super) colour: Colour,
+    pub(super) shape: Shape,
+    pub(super) digit: u8,
     /// Which of the objects asked for it is.
-    asked: Option<usize>,
+    pub(super) asked: Option<usize>,
 }
 
-struct Plan<'a> {
-    config: &'a WorldConfig,
-    rng: ChaCha8Rng,
-    images: Vec<Vec<Draft>>,
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a WorldConfig,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) images: Vec<Vec<Draft>>,
+    /// Images that have all their objects, counted from 0.
+    pub(super) closed: Vec<usize>,
+    /// The image that is compared with, counted from 0.
+    pub(super) other: Option<usize>,
     across: Across,
     within: bool,
 }
@@ -143,9 +179,16 @@ pub fn layout(config: &WorldConfig, seed: u64, index: u64) -> Layout {
     let kind = draw_kind(config, &mut rng);
     let fewest = if kind == Kind::Read { 1 } else { 2 };
     let count = between(&mut rng, config.images).max(fewest);
-    let mut plan = Plan { config, rng, images: vec![Vec::new(); count], across: Across::None, within: false };
-    let asked = plan.draw_asked(kind);
-    plan.distract(kind, &asked);
+    let (images, closed) = (vec![Vec::new(); count], Vec::new());
+    let mut plan = Plan { config, rng, images, closed, other: None, across: Across::None, within: false };
+    let asked = match kind {
+        Kind::Common => plan.draw_common(),
+        Kind::Differ => plan.draw_differing(),
+        _ => plan.draw_asked(kind),
+    };
+    if !matches!(kind, Kind::Largest | Kind::Common | Kind::Differ) {
+        plan.distract(kind, &asked);
+    }
     plan.fill(&asked);
     plan.finish(kind, &asked)
 }
@@ -167,12 +210,12 @@ fn draw_kind(config: &WorldConfig, rng: &mut ChaCha8Rng) -> Kind {
     drawn
 }
 
-fn between(rng: &mut ChaCha8Rng, [low, high]: [usize; 2]) -> usize {
+pub(super) fn between(rng: &mut ChaCha8Rng, [low, high]: [usize; 2]) -> usize {
     rng.random_range(low.max(1)..=high.max(low).max(1))
 }
 
-fn other_shape(rng: &mut ChaCha8Rng, shape: Shape) -> Shape {
-    let others: Vec<Shape> = Shape::ALL.into_iter().filter(|&other| other != shape).collect();
+pub(super) fn other_shape(rng: &mut ChaCha8Rng, shapes: [Shape; 4], shape: Shape) -> Shape {
+    let others: Vec<Shape> = shapes.into_iter().filter(|&other| other != shape).collect();
     others.choose(rng).copied().unwrap_or(shape)
 }
 
@@ -181,7 +224,7 @@ impl Plan<'_> {
         self.config.digits.clamp(2, 10)
     }
 
-    fn digit(&mut self) -> u8 {
+    pub(super) fn digit(&mut self) -> u8 {
         let digits = self.digits();
         self.rng.random_range(0..digits)
     }
@@ -189,6 +232,10 @@ impl Plan<'_> {
     fn other_digit(&mut self, digit: u8) -> u8 {
         let digits = self.digits();
         (digit + self.rng.random_range(1..digits)) % digits
+    }
+
+    pub(super) fn shape(&mut self) -> Shape {
+        self.config.shapes().choose(&mut self.rng).copied().unwrap_or(Shape::Circle)
     }
 
     fn chance(&mut self, probability: f64) -> bool {
@@ -199,11 +246,11 @@ impl Plan<'_> {
     fn draw_asked(&mut self, kind: Kind) -> Vec<(usize, Draft)> {
         let mut images: Vec<usize> = (0..self.images.len()).collect();
         images.shuffle(&mut self.rng);
-        let mut colours = Colour::ALL;
+        let mut colours = self.config.colours();
         colours.shuffle(&mut self.rng);
         let mut asked: Vec<(usize, Draft)> = Vec::new();
         for (nth, (&image, colour)) in images.iter().zip(colours).take(kind.asks()).enumerate() {
-            let shape = Shape::ALL.choose(&mut self.rng).copied().unwrap_or(Shape::Circle);
+            let shape = self.shape();
             let digit = match asked.first() {
                 // Half of the pairs are equal, or "no" would nearly always be right.
                 Some((_, first)) if kind == Kind::Same && self.rng.random::<bool>() => first.digit,
@@ -234,7 +281,7 @@ impl Plan<'_> {
             others.retain(|&other| self.images[other].len() < self.config.objects[1]);
             for (nth, other) in others.into_iter().enumerate() {
                 if nth == 0 || self.chance(0.5) {
-                    let twin = kind != Kind::Which && self.chance(0.5);
+                    let twin = !kind.is_named_once() && self.chance(0.5);
                     self.across = self.across.max(if twin { Across::Twin } else { Across::Colour });
                     self.plant(other, object, twin);
                 }
@@ -244,20 +291,20 @@ impl Plan<'_> {
 
     /// Puts an object of the same colour and another digit on `image`; of the same shape when a `twin`.
     fn plant(&mut self, image: usize, object: Draft, twin: bool) {
-        let shape = if twin { object.shape } else { other_shape(&mut self.rng, object.shape) };
+        let shape = if twin { object.shape } else { other_shape(&mut self.rng, self.config.shapes(), object.shape) };
         let digit = self.other_digit(object.digit);
         self.images[image].push(Draft { shape, digit, asked: None, ..object });
     }
 
     /// Fills images up to their count of objects with colours that are not asked for and new to the image.
     fn fill(&mut self, asked: &[(usize, Draft)]) {
-        for image in 0..self.images.len() {
-            let mut colours = Colour::ALL.to_vec();
+        for image in (0..self.images.len()).filter(|image| !self.closed.contains(image)).collect::<Vec<_>>() {
+            let mut colours = self.config.colours().to_vec();
             colours.retain(|&colour| asked.iter().all(|(_, object)| object.colour != colour));
             colours.shuffle(&mut self.rng);
             let missing = between(&mut self.rng, self.config.objects).saturating_sub(self.images[image].len());
             for colour in colours.into_iter().take(missing) {
-                let shape = Shape::ALL.choose(&mut self.rng).copied().unwrap_or(Shape::Circle);
+                let shape = self.shape();
                 let digit = self.digit();
                 self.images[image].push(Draft { colour, shape, digit, asked: None });
             }
@@ -274,14 +321,19 @@ impl Plan<'_> {
                     places[nth] = (image + 1, position);
                 }
             }
-            scenes.push(Scene { objects: place(&mut self.rng, &drafts) });
+            scenes.push(Scene { objects: place(self.config, &mut self.rng, &drafts, kind) });
         }
         let object = |&(image, position): &(usize, usize)| (image, scenes[image - 1].objects[position]);
         let objects: Vec<(usize, Object)> = places.iter().map(object).collect();
-        let (question, answer) = words(kind, &objects);
-        let region = |o: &Object| if kind == Kind::Which { o.bbox() } else { o.digit_box() };
+        let other = self.other.map(|image| image + 1);
+        let second = self.config.is_second(Aspect::Wording);
+        let (question, answer) =
+            if kind.is_grounding() { box_words(kind, &objects, other, second) } else { words(kind, &objects) };
+        let question = if second && !kind.is_grounding() { second_words(kind, &objects) } else { question };
+        let region = |o: &Object| if kind.zooms_needed() == 0 { o.bbox() } else { o.digit_box() };
         let gold = objects.iter().map(|(image, o)| Gold { image: *image, bbox: region(o) }).collect();
-        Layout { scenes, question, answer, kind, asked: places, gold, across: self.across, within: self.within }
+        let (across, within) = (self.across, self.within);
+        Layout { scenes, question, answer, kind, asked: places, gold, other, across, within }
     }
 }
 
@@ -305,14 +357,37 @@ fn words(kind: Kind, objects: &[(usize, Object)]) -> (String, String) {
     }
 }
 
+/// The same questions as the second world asks them.
+fn second_words(kind: Kind, objects: &[(usize, Object)]) -> String {
+    match (kind, objects) {
+        (Kind::Read, [(i, a), ..]) => format!("In image {i} there is a {} : what digit is on it ?", a.name()),
+        (Kind::Which, [(_, a), ..]) => format!("In which image is there a {} ?", a.name()),
+        (Kind::Same, [(i, a), (j, b)]) => {
+            format!("Are the digits on the {} in image {i} and on the {} in image {j} the same ?", a.name(), b.name())
+        }
+        (Kind::Two, [(i, a), (j, b)]) => {
+            format!("On the {} in image {i} and on the {} in image {j} , what digits are there ?", a.name(), b.name())
+        }
+        // `asks` gives each kind its objects.
+        _ => String::new(),
+    }
+}
+
 /// Finds places at least [`SPACING`] apart.
-fn place(rng: &mut ChaCha8Rng, drafts: &[Draft]) -> Vec<Object> {
-    let halves: Vec<u32> = drafts.iter().map(|_| rng.random_range(HALF.0..=HALF.1)).collect();
+fn place(config: &WorldConfig, rng: &mut ChaCha8Rng, drafts: &[Draft], kind: Kind) -> Vec<Object> {
+    let small = config.is_second(Aspect::Sizes);
+    let (range, jitter) = if small { (SECOND_HALF, SECOND_JITTER) } else { (HALF, JITTER) };
+    let mut half = |draft: &Draft| match (kind, draft.asked) {
+        (Kind::Largest, Some(_)) => HALF.1,
+        (Kind::Largest, None) => rng.random_range(SMALL.0..=SMALL.1),
+        _ => rng.random_range(range.0..=range.1),
+    };
+    let halves: Vec<u32> = drafts.iter().map(&mut half).collect();
     let centres = (0..100).find_map(|_| try_centres(rng, &halves)).unwrap_or_else(|| grid(halves.len()));
     let mut objects = Vec::with_capacity(drafts.len());
     for ((draft, &half), centre) in drafts.iter().zip(&halves).zip(centres) {
         let drop = if draft.shape == Shape::Triangle { TRIANGLE_DROP } else { 0 };
-        let mut corner = |middle: u32, size: u32| middle - size / 2 - JITTER + rng.random_range(0..=2 * JITTER);
+        let mut corner = |middle: u32, size: u32| middle - size / 2 - jitter + rng.random_range(0..=2 * jitter);
         let digit_at = (corner(centre.0, font::WIDTH), corner(centre.1 + drop, font::HEIGHT));
         let Draft { colour, shape, digit, .. } = *draft;
         objects.push(Object { colour, shape, digit, centre, half, digit_at });

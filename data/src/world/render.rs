@@ -11,11 +11,29 @@ use super::scene::{Object, SIDE, Scene};
 const CELL: usize = 4;
 const CELLS: usize = SIDE as usize / CELL;
 const STRIDE: usize = SIDE as usize * 3;
-/// Darkest and brightest value of the two ramps, before noise.
-const RAMP: (usize, usize) = (30, 105);
-const GREEN: usize = 45;
-/// Noise is uniform on `0..=NOISE`, a channel at a time.
-const NOISE: u64 = 7;
+/// What stands behind the objects: a ramp along each axis, and noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backdrop {
+    /// Darkest and brightest value of the two ramps, before noise.
+    ramp: (usize, usize),
+    /// The value of the channel that has no ramp, before noise.
+    level: u8,
+    /// Noise is uniform on `0..=noise`, a channel at a time; one less than a power of two.
+    noise: u64,
+    /// The channels of the ramp along x, of the level, and of the ramp along y.
+    channels: [usize; 3],
+}
+
+impl Backdrop {
+    /// Red grows with x, blue with y.
+    pub const FIRST: Self = Self { ramp: (30, 105), level: 45, noise: 7, channels: [0, 1, 2] };
+    /// The second world's: green grows with x, red with y.
+    pub const SECOND: Self = Self { ramp: (30, 85), level: 120, noise: 15, channels: [1, 2, 0] };
+
+    fn ramp(&self, cell: usize) -> u8 {
+        (self.ramp.0 + (self.ramp.1 - self.ramp.0) * cell / (CELLS - 1)) as u8
+    }
+}
 
 /// The scene's image, 448×448; `seed` decides on the background noise and nothing else.
 ///
@@ -27,34 +45,35 @@ const NOISE: u64 = 7;
 /// assert!(image.get_pixel(0, 447)[2] > image.get_pixel(0, 0)[2] + 50, "blue grows with y");
 /// ```
 pub fn render(scene: &Scene, seed: u64) -> RgbImage {
+    render_on(&Backdrop::FIRST, scene, seed)
+}
+
+/// The same on another background.
+pub fn render_on(backdrop: &Backdrop, scene: &Scene, seed: u64) -> RgbImage {
     let mut image = RgbImage::new(SIDE, SIDE);
-    background(&mut image, seed);
+    background(backdrop, &mut image, seed);
     for object in &scene.objects {
         draw(&mut image, object);
     }
     image
 }
 
-fn background(pixels: &mut [u8], seed: u64) {
+fn background(backdrop: &Backdrop, pixels: &mut [u8], seed: u64) {
     let mut state = derive(seed, &[]) | 1;
     let mut line = vec![0u8; STRIDE];
     for (row, band) in pixels.chunks_exact_mut(STRIDE * CELL).enumerate() {
-        let blue = ramp(row);
+        let down = backdrop.ramp(row);
         for (column, cell) in line.chunks_exact_mut(3 * CELL).enumerate() {
             let noise = xorshift(&mut state);
-            let colour = [
-                ramp(column) + (noise >> 20 & NOISE) as u8,
-                GREEN as u8 + (noise >> 30 & NOISE) as u8,
-                blue + (noise >> 40 & NOISE) as u8,
-            ];
+            let values = [backdrop.ramp(column), backdrop.level, down];
+            let mut colour = [0; 3];
+            for ((&channel, value), shift) in backdrop.channels.iter().zip(values).zip([20, 30, 40]) {
+                colour[channel] = value + (noise >> shift & backdrop.noise) as u8;
+            }
             cell.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&colour));
         }
         band.chunks_exact_mut(STRIDE).for_each(|target| target.copy_from_slice(&line));
     }
-}
-
-fn ramp(cell: usize) -> u8 {
-    (RAMP.0 + (RAMP.1 - RAMP.0) * cell / (CELLS - 1)) as u8
 }
 
 fn xorshift(state: &mut u64) -> u64 {

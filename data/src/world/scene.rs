@@ -28,12 +28,31 @@ pub enum Colour {
     Orange,
     /// Purple.
     Purple,
+    /// Brown; this and the following are the second world's.
+    Brown,
+    /// Mint.
+    Mint,
+    /// Lime.
+    Lime,
+    /// Teal.
+    Teal,
+    /// Crimson.
+    Crimson,
+    /// Gold.
+    Gold,
+    /// Magenta.
+    Magenta,
+    /// Beige.
+    Beige,
 }
 
 impl Colour {
-    /// Every colour.
+    /// Every colour of the first world.
     pub const ALL: [Self; 8] =
         [Self::Red, Self::Green, Self::Blue, Self::Yellow, Self::Cyan, Self::Pink, Self::Orange, Self::Purple];
+    /// Every colour of the second world.
+    pub const SECOND: [Self; 8] =
+        [Self::Brown, Self::Mint, Self::Lime, Self::Teal, Self::Crimson, Self::Gold, Self::Magenta, Self::Beige];
 
     /// The word that questions use.
     pub const fn name(self) -> &'static str {
@@ -46,6 +65,14 @@ impl Colour {
             Self::Pink => "pink",
             Self::Orange => "orange",
             Self::Purple => "purple",
+            Self::Brown => "brown",
+            Self::Mint => "mint",
+            Self::Lime => "lime",
+            Self::Teal => "teal",
+            Self::Crimson => "crimson",
+            Self::Gold => "gold",
+            Self::Magenta => "magenta",
+            Self::Beige => "beige",
         }
     }
 
@@ -60,6 +87,14 @@ impl Colour {
             Self::Pink => [250, 100, 195],
             Self::Orange => [245, 130, 10],
             Self::Purple => [145, 45, 225],
+            Self::Brown => [185, 100, 20],
+            Self::Mint => [150, 245, 190],
+            Self::Lime => [150, 235, 60],
+            Self::Teal => [0, 190, 170],
+            Self::Crimson => [190, 0, 60],
+            Self::Gold => [225, 185, 30],
+            Self::Magenta => [225, 0, 190],
+            Self::Beige => [225, 200, 150],
         }
     }
 }
@@ -76,11 +111,21 @@ pub enum Shape {
     Triangle,
     /// A square on its corner.
     Diamond,
+    /// Two triangles that make six points; this and the following are the second world's.
+    Star,
+    /// An upright cross of two bars.
+    Cross,
+    /// A hexagon with a corner to the left and one to the right.
+    Hexagon,
+    /// A lying rectangle.
+    Bar,
 }
 
 impl Shape {
-    /// Every shape.
+    /// Every shape of the first world.
     pub const ALL: [Self; 4] = [Self::Circle, Self::Square, Self::Triangle, Self::Diamond];
+    /// Every shape of the second world.
+    pub const SECOND: [Self; 4] = [Self::Star, Self::Cross, Self::Hexagon, Self::Bar];
 
     /// The word that questions use.
     pub const fn name(self) -> &'static str {
@@ -89,6 +134,10 @@ impl Shape {
             Self::Square => "square",
             Self::Triangle => "triangle",
             Self::Diamond => "diamond",
+            Self::Star => "star",
+            Self::Cross => "cross",
+            Self::Hexagon => "hexagon",
+            Self::Bar => "bar",
         }
     }
 }
@@ -134,6 +183,10 @@ impl Object {
             Shape::Square => dx <= reach && dy.abs() <= reach,
             Shape::Triangle => dy <= reach && 2 * dx <= dy + reach,
             Shape::Diamond => dx + dy.abs() <= reach,
+            Shape::Star => is_in_star(dx, dy, reach),
+            Shape::Cross => dx.max(dy.abs()) <= reach && 20 * dx.min(dy.abs()) <= 11 * reach,
+            Shape::Hexagon => 1000 * dy.abs() <= 866 * reach && 866 * dx + 500 * dy.abs() <= 866 * reach,
+            Shape::Bar => dx <= reach && 20 * dy.abs() <= 13 * reach,
         }
     }
 
@@ -141,6 +194,12 @@ impl Object {
     pub fn name(&self) -> String {
         format!("{} {}", self.colour.name(), self.shape.name())
     }
+}
+
+/// Whether a point at this distance (`dx` without sign) from the middle is in a star with a point upwards that reaches this far.
+fn is_in_star(dx: i64, dy: i64, reach: i64) -> bool {
+    let points_up = |dy: i64| 2 * dy <= reach && 1732 * dx <= 1000 * (dy + reach);
+    points_up(dy) || points_up(-dy)
 }
 
 fn offset(pixel: u32, centre: u32) -> i64 {

@@ -4,32 +4,40 @@
 use imagent_core::{BBox, SampleSource};
 use proptest::prelude::*;
 
-use super::layout::{HALF, SPACING};
+use super::layout::{HALF, SECOND_HALF, SPACING};
 use super::*;
 
 fn mix(read: f64, which: f64, same: f64, two: f64) -> WorldConfig {
-    WorldConfig { questions: QuestionMix { read, which, same, two }, ..WorldConfig::default() }
+    WorldConfig {
+        questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
+        ..WorldConfig::default()
+    }
 }
 
 fn configs() -> impl Strategy<Value = WorldConfig> {
     let range = |most: usize| (1..=most, 0..=most).prop_map(move |(low, more)| [low, (low + more).min(most)]);
     let weights = (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0);
     let shares = (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0], prop_oneof![Just(0.0), Just(1.0), 0.0..1.0]);
-    (range(5), range(6), weights, shares, 2u8..=10)
-        .prop_map(|(images, objects, (read, which, same, two), (across, within), digits)| WorldConfig {
+    let second = proptest::sample::subsequence(Aspect::ALL.to_vec(), 0..=Aspect::ALL.len());
+    (range(5), range(6), weights, shares, 2u8..=10, second)
+        .prop_map(|(images, objects, (read, which, same, two), (across, within), digits, second)| WorldConfig {
             images,
             objects,
-            questions: QuestionMix { read, which, same, two },
+            questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
             across,
             within,
             digits,
+            second,
         })
         .prop_filter("valid", |config| config.validate().is_ok())
 }
 
-fn check_scene(scene: &Scene, digits: u8) {
+fn check_scene(scene: &Scene, config: &WorldConfig) {
+    let half = if config.is_second(Aspect::Sizes) { SECOND_HALF } else { HALF };
     for (nth, object) in scene.objects.iter().enumerate() {
-        assert!((HALF.0..=HALF.1).contains(&object.half) && object.digit < digits);
+        assert!((half.0..=half.1).contains(&object.half) && object.digit < config.digits);
+        assert_eq!(Colour::SECOND.contains(&object.colour), config.is_second(Aspect::Colours));
+        assert_eq!(Shape::SECOND.contains(&object.shape), config.is_second(Aspect::Shapes));
         assert!(BBox::new(0.0, 0.0, 448.0, 448.0).contains(object.bbox()));
         let (left, top) = object.digit_at;
         for (x, y) in (0..font::HEIGHT).flat_map(|y| (0..font::WIDTH).map(move |x| (left + x, top + y))) {
@@ -54,7 +62,7 @@ proptest! {
         prop_assert!((fewest..=config.images[1]).contains(&made.scenes.len()));
         for scene in &made.scenes {
             prop_assert!((config.objects[0]..=config.objects[1]).contains(&scene.objects.len()));
-            check_scene(scene, config.digits);
+            check_scene(scene, &config);
         }
         let objects: Vec<_> = made.asked_objects().copied().collect();
         prop_assert_eq!(objects.len(), made.gold.len());
@@ -109,6 +117,7 @@ fn questions_and_answers_say_what_the_scenes_show() {
                 let digits = format!("{} {}", o[0].digit, o[1].digit);
                 (format!("What digits are on the {a} in image {i} and on the {b} in image {j} ?"), digits)
             }
+            other => panic!("{other:?} is not in the mix"),
         };
         assert_eq!((made.question, made.answer), (question, answer));
     }
@@ -132,7 +141,7 @@ fn answers_are_balanced() {
     for image in 1..=4 {
         near(share(&which, |l| l.answer == image.to_string()), 0.25);
     }
-    for (kind, wanted) in Kind::ALL.into_iter().zip([0.6, 0.2, 0.2, 0.0]) {
+    for (kind, wanted) in Kind::ALL.into_iter().zip([0.6, 0.2, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0]) {
         near(share(&WorldConfig::default(), |l| l.kind == kind), wanted);
     }
     // No distractor gives the answer of a pair away.
@@ -174,12 +183,45 @@ fn digits_and_colours_are_distinct() {
     }
     let far =
         |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).map(|(&x, y)| u32::from(x.abs_diff(y)).pow(2)).sum::<u32>().isqrt();
-    let empty = render(&Scene::default(), 1);
-    for (nth, colour) in Colour::ALL.into_iter().enumerate() {
-        assert!(Colour::ALL[..nth].iter().all(|other| far(colour.rgb(), other.rgb()) >= 80), "{colour:?}");
-        assert!(far(colour.rgb(), [255; 3]) >= 120, "{colour:?}");
-        assert!(empty.pixels().all(|p| far(p.0, colour.rgb()) >= 80), "{colour:?} on the background");
+    let empty = [Backdrop::FIRST, Backdrop::SECOND].map(|backdrop| render_on(&backdrop, &Scene::default(), 1));
+    for colours in [Colour::ALL, Colour::SECOND] {
+        for (nth, colour) in colours.into_iter().enumerate() {
+            assert!(colours[..nth].iter().all(|other| far(colour.rgb(), other.rgb()) >= 80), "{colour:?}");
+            assert!(far(colour.rgb(), [255; 3]) >= 120, "{colour:?}");
+            let pixels = empty.iter().flat_map(|image| image.pixels());
+            assert!(pixels.into_iter().all(|p| far(p.0, colour.rgb()) >= 80), "{colour:?} on the background");
+        }
     }
+}
+
+#[test]
+fn the_second_world_asks_the_same_of_the_same_scenes() {
+    for aspect in Aspect::ALL {
+        let config = WorldConfig { second: vec![aspect], ..mix(1.0, 1.0, 1.0, 1.0) };
+        let (first, second) = (mix(1.0, 1.0, 1.0, 1.0), config);
+        let mut differ = [0; 2];
+        for index in 0..60 {
+            let (a, b) = (generate(&first, 5, index), generate(&second, 5, index));
+            assert_eq!(a.sample.kind, b.sample.kind);
+            let of = |asked: &[(usize, usize)]| asked.iter().map(|(image, _)| *image).collect::<Vec<_>>();
+            assert_eq!((a.scenes.len(), of(&a.asked)), (b.scenes.len(), of(&b.asked)));
+            if [Aspect::Background, Aspect::Wording].contains(&aspect) {
+                assert_eq!((&a.scenes, &a.sample.answer), (&b.scenes, &b.sample.answer));
+            }
+            differ[0] += usize::from(a.sample.images != b.sample.images);
+            differ[1] += usize::from(a.sample.question != b.sample.question);
+        }
+        let wanted = match aspect {
+            Aspect::Wording => [0, 60],
+            Aspect::Background => [60, 0],
+            Aspect::Sizes => [60, differ[1]],
+            Aspect::Shapes | Aspect::Colours => [60, 60],
+        };
+        assert_eq!(differ, wanted, "{aspect:?}");
+    }
+    let second = layout(&WorldConfig { second: vec![Aspect::Wording], ..mix(1.0, 0.0, 0.0, 0.0) }, 7, 1);
+    let object = second.asked_objects().next().unwrap().name();
+    assert_eq!(second.question, format!("In image {} there is a {object} : what digit is on it ?", second.asked[0].0));
 }
 
 #[test]
@@ -221,6 +263,7 @@ fn configs_are_validated_by_key() {
         (WorldConfig { across: 1.5, ..ok.clone() }, "`across`"),
         (WorldConfig { within: f64::NAN, ..ok.clone() }, "`within`"),
         (WorldConfig { digits: 1, ..ok.clone() }, "`digits`"),
+        (WorldConfig { second: vec![Aspect::Sizes; 2], ..ok.clone() }, "`second`"),
         (mix(0.0, 0.0, 0.0, 0.0), "`questions`"),
         (mix(1.0, -1.0, 0.0, 0.0), "`questions.which`"),
     ];
@@ -263,4 +306,108 @@ fn speed() {
     let start = std::time::Instant::now();
     (0..1000).for_each(|seed| drop(std::hint::black_box(render(scene, seed))));
     println!("render {:?} with {} objects", start.elapsed() / 1000, scene.objects.len());
+}
+
+fn boxes(find: f64, largest: f64, common: f64, differ: f64) -> WorldConfig {
+    let questions = QuestionMix { read: 0.0, which: 0.0, same: 0.0, two: 0.0, find, largest, common, differ };
+    WorldConfig { questions, ..WorldConfig::default() }
+}
+
+/// Colour and shape of the objects of an image.
+fn kinds(made: &Layout, image: usize) -> Vec<(Colour, Shape)> {
+    made.scenes[image - 1].objects.iter().map(|o| (o.colour, o.shape)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn questions_about_boxes_have_one_answer(
+        seed: u64, index: u64, images in 2usize..5, low in 1usize..4, more in 1usize..3, across in 0.0..1.0,
+    ) {
+        let (images, objects) = ([2, images], [low, low + more]);
+        let config = WorldConfig { images, objects, across, ..boxes(1.0, 1.0, 1.0, 1.0) };
+        config.validate().unwrap();
+        let made = layout(&config, seed, index);
+        prop_assert_eq!(&made, &layout(&config, seed, index));
+        prop_assert!((2..=images[1]).contains(&made.scenes.len()));
+        for scene in &made.scenes {
+            prop_assert!((objects[0]..=objects[1]).contains(&scene.objects.len()));
+            if made.kind != Kind::Largest {
+                check_scene(scene, &config);
+            }
+            for (a, b) in scene.objects.iter().flat_map(|a| scene.objects.iter().map(move |b| (a, b))) {
+                prop_assert!(a == b || a.bbox().iou(b.bbox()) == 0.0);
+            }
+        }
+        let (image, at) = made.asked[0];
+        let object = made.scenes[image - 1].objects[at];
+        let own = (object.colour, object.shape);
+        let all: Vec<_> = made.scenes.iter().flat_map(|scene| &scene.objects).collect();
+        match made.kind {
+            Kind::Find => prop_assert_eq!(all.iter().filter(|o| (o.colour, o.shape) == own).count(), 1),
+            Kind::Largest => prop_assert!(all.iter().all(|o| **o == object || f64::from(o.half) < 0.8 * 40.0)),
+            Kind::Common => {
+                let there = kinds(&made, made.other.unwrap());
+                let shared: Vec<_> = kinds(&made, image).into_iter().filter(|kind| there.contains(kind)).collect();
+                prop_assert_eq!(shared, [own]);
+            }
+            _ => {
+                let there = kinds(&made, made.other.unwrap());
+                let alone: Vec<_> = kinds(&made, image).into_iter().filter(|kind| !there.contains(kind)).collect();
+                prop_assert_eq!(alone, [own]);
+                prop_assert_eq!(there.len() + 1, made.scenes[image - 1].objects.len());
+            }
+        }
+        prop_assert_eq!(&made.gold, &[imagent_core::Gold { image, bbox: object.bbox() }]);
+        let answer = imagent_core::WrittenBox::read(&made.answer).unwrap();
+        prop_assert_eq!((answer.image, answer.corners), (Some(image), object.bbox().to_array()));
+    }
+}
+
+#[test]
+fn boxes_say_what_the_scenes_show() {
+    let of = |config: WorldConfig| layout(&config, 7, 3);
+    let find = of(boxes(1.0, 0.0, 0.0, 0.0));
+    let name = find.asked_objects().next().unwrap().name();
+    assert_eq!(find.question, format!("Where is the {name} ?"));
+    assert_eq!(of(boxes(0.0, 1.0, 0.0, 0.0)).question, "Where is the largest object ?");
+    for (config, word) in [(boxes(0.0, 0.0, 1.0, 0.0), "also"), (boxes(0.0, 0.0, 0.0, 1.0), "not")] {
+        let made = of(config);
+        let (image, other) = (made.asked[0].0, made.other.unwrap());
+        assert_eq!(made.question, format!("Where in image {image} is the object that is {word} in image {other} ?"));
+        assert_ne!(image, other);
+    }
+    for index in 0..40 {
+        let first = boxes(1.0, 1.0, 1.0, 1.0);
+        let second = WorldConfig { second: vec![Aspect::Wording], ..first.clone() };
+        let (a, b) = (layout(&first, 3, index), layout(&second, 3, index));
+        assert_ne!(a.question, b.question);
+        assert_eq!((a.answer, a.scenes), (b.answer, b.scenes));
+    }
+    let sizes = WorldConfig { second: vec![Aspect::Sizes], ..boxes(0.0, 1.0, 0.0, 0.0) };
+    assert!(sizes.validate().unwrap_err().to_string().contains("sizes of their own"));
+    for (nth, kind) in [Kind::Find, Kind::Largest, Kind::Common, Kind::Differ].into_iter().enumerate() {
+        near(share(&boxes(1.0, 1.0, 1.0, 1.0), |l| l.kind == kind), 0.25);
+        let config = WorldConfig { images: [4, 4], ..boxes(0.0, 0.0, 0.0, 0.0) };
+        let weight = |at: usize| f64::from(u8::from(at == nth));
+        let questions = boxes(weight(0), weight(1), weight(2), weight(3)).questions;
+        let config = WorldConfig { questions, ..config };
+        (1..=4).for_each(|image| near(share(&config, |l| l.asked[0].0 == image), 0.25));
+    }
+}
+
+#[test]
+fn samples_about_boxes_are_annotated_and_others_are_not() {
+    let made = generate(&boxes(0.0, 0.0, 1.0, 0.0), 5, 1);
+    let objects = made.sample.meta["objects"].as_array().unwrap();
+    assert_eq!(objects.len(), made.scenes.iter().map(|scene| scene.objects.len()).sum::<usize>());
+    let first = &made.scenes[0].objects[0];
+    let expected = serde_json::json!({"image": 1, "name": first.name(), "bbox": first.bbox().to_array()});
+    assert_eq!(objects[0], expected);
+    assert!(made.sample.meta["other"].is_u64());
+    assert_eq!(generate(&WorldConfig::default(), 5, 1).sample.meta.len(), 2);
+    // Weights of 0 are not written: datasets that were made before stay those of their configs.
+    let text = serde_json::to_string(&WorldConfig::default()).unwrap();
+    assert!(text.contains(r#"{"read":0.6,"which":0.2,"same":0.2,"two":0.0}"#), "{text}");
 }

@@ -1,13 +1,13 @@
 //! JSON in templates: messages as values that keep the order of their keys, and `tojson` as Python's `json.dumps` writes it.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 
+use imagent_core::chat::PythonFormatter;
 use minijinja::value::{Enumerator, Kwargs, Object};
 use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::Value as Json;
-use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{PrettyFormatter, Serializer};
 
 /// A map that keeps its order: minijinja's own sorts its keys.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     kwargs.assert_all_used()?;
     let mut out = Vec::new();
     let done = match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, Python(CompactFormatter))),
+        None => value.serialize(&mut Serializer::with_formatter(&mut out, PythonFormatter)),
         Some(n) => {
             let spaces = " ".repeat(n);
             let pretty = PrettyFormatter::with_indent(spaces.as_bytes());
@@ -56,32 +56,4 @@ pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     let bad = |e: String| Error::new(ErrorKind::BadSerialization, format!("tojson: {e}"));
     done.map_err(|e| bad(e.to_string()))?;
     String::from_utf8(out).map(Value::from_safe_string).map_err(|e| bad(e.to_string()))
-}
-
-/// Separators `", "` and `": "`, and floats as Python's `repr`.
-struct Python(CompactFormatter);
-
-impl Formatter for Python {
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
-
-    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        let size = value.abs();
-        if value == 0.0 || (1e-4..1e16).contains(&size) {
-            return self.0.write_f64(writer, value);
-        }
-        let text = format!("{value:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
-        write!(writer, "{mantissa}e{sign}{digits:0>2}")
-    }
 }

@@ -44,10 +44,10 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) type Features<'a> = dyn FnMut(&[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>, PolicyError> + 'a;
 
 /// A prompt that several rollouts share.
-struct Prompt {
-    cache: Cache,
-    positions: Positions,
-    logits: Vec<f32>,
+pub(super) struct Prompt {
+    pub(super) cache: Cache,
+    pub(super) positions: Positions,
+    pub(super) logits: Vec<f32>,
 }
 
 /// One live trajectory.
@@ -315,14 +315,15 @@ fn prefill(request: &Request<'_>, features: &mut Features<'_>) -> Result<(Vec<Pr
         };
         let count = distinct[start..].iter().take_while(fits).count().max(1);
         let chunk: Vec<&Segment> = distinct[start..start + count].iter().map(|prompt| prompt.as_ref()).collect();
-        prompts.extend(prefill_chunk(request, &chunk, features)?);
+        prompts.extend(prefill_chunk(request.model, &chunk, features)?);
         start += count;
     }
     Ok((prompts, of))
 }
 
-fn prefill_chunk(
-    request: &Request<'_>,
+/// Computes some prompts in one pass.
+pub(super) fn prefill_chunk(
+    model: &HostModel<'_>,
     segments: &[&Segment],
     features: &mut Features<'_>,
 ) -> Result<Vec<Prompt>, PolicyError> {
@@ -331,10 +332,10 @@ fn prefill_chunk(
         .map(|segment| {
             let mut positions = Positions::default();
             positions.extend(segment.ids.len(), &spans(segment));
-            Prompt { cache: Cache::new(request.model.config.layers), positions, logits: Vec::new() }
+            Prompt { cache: Cache::new(model.config.layers), positions, logits: Vec::new() }
         })
         .collect();
-    let d = request.model.config.hidden_size;
+    let d = model.config.hidden_size;
     let mut runs: Vec<Run<'_>> = (prompts.iter_mut().zip(segments).zip(&images))
         .map(|((prompt, segment), images)| Run {
             ids: &segment.ids,
@@ -345,8 +346,8 @@ fn prefill_chunk(
             own: &mut prompt.cache,
         })
         .collect();
-    let logits = forward(request.model, &mut runs);
-    for (prompt, row) in prompts.iter_mut().zip(logits.chunks(request.model.config.vocab_size)) {
+    let logits = forward(model, &mut runs);
+    for (prompt, row) in prompts.iter_mut().zip(logits.chunks(model.config.vocab_size)) {
         prompt.logits = row.to_vec();
     }
     Ok(prompts)

@@ -27,6 +27,23 @@ pub(crate) fn draw(logits: &mut [f32], suppress: &[usize], sampling: &Sampling, 
     Drawn { id: id as u32, logprob: (logits[id] / sum).ln() }
 }
 
+/// The `count` likeliest tokens and their log-probabilities, falling; of equals the lower id first. `weights` is what [`draw`]
+/// left behind when it drew `drawn`.
+pub(crate) fn likeliest(weights: &[f32], drawn: Drawn, count: usize) -> Vec<(u32, f32)> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let falling = |a: &usize, b: &usize| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b));
+    let mut order: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] > 0.0).collect();
+    if count < order.len() {
+        order.select_nth_unstable_by(count - 1, falling);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(falling);
+    let own = weights[drawn.id as usize];
+    order.into_iter().map(|i| (i as u32, drawn.logprob + (weights[i] / own).ln())).collect()
+}
+
 fn best_of(logits: &[f32]) -> usize {
     let mut best = 0;
     for (i, value) in logits.iter().enumerate() {
@@ -153,6 +170,20 @@ mod tests {
         assert_eq!(drawn(&Sampling { top_k: 2, top_p: 0.6, ..all.clone() }), [1, 3]);
         assert_eq!(drawn(&Sampling { top_p: 0.8, min_p: 0.6, ..all.clone() }), [1, 3]);
         assert_eq!(drawn(&Sampling { top_k: 3, top_p: 0.99, min_p: 0.1, ..all }), [0, 1, 3]);
+    }
+
+    #[test]
+    fn the_likeliest_fall_and_have_logprobs_of_their_own() {
+        let logits = [0.2f32.ln(), 0.4f32.ln(), 0.1f32.ln(), 0.3f32.ln()];
+        let mut weights = logits;
+        let drawn = draw(&mut weights, &[2], &Sampling::default(), Key(5), 1);
+        assert_eq!(likeliest(&weights, drawn, 0), []);
+        let told = likeliest(&weights, drawn, 9);
+        assert_eq!(told.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 3, 0], "never what cannot be drawn");
+        for &(id, logprob) in &told {
+            assert!((logprob - (logits[id as usize].exp() / 0.9).ln()).abs() < 1e-5, "{id}: {logprob}");
+        }
+        assert!(told.contains(&(drawn.id, drawn.logprob)) && likeliest(&weights, drawn, 2) == told[..2]);
     }
 
     #[test]

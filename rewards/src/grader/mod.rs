@@ -1,18 +1,15 @@
 //! Graders: whether an answer is the gold one. Deterministic, and reads the trajectory's answer only.
 
-mod boxes;
 mod choice;
 mod number;
 mod set;
 mod text;
 
-use imagent_core::{BBox, BoxFrame, Original, Sample, Trajectory};
+use imagent_core::{BBox, BoxFrame, Gold, ImageShelf, Original, Sample, Trajectory, WrittenBox, gold_boxes};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check;
-use boxes::written;
-pub use boxes::{WrittenBox, written as written_box};
 use number::{close, number};
 use text::normal;
 
@@ -143,6 +140,24 @@ fn original() -> BoxFrame {
     BoxFrame::Original
 }
 
+/// Why a sample without a gold box cannot be graded by one.
+pub(crate) fn no_gold_box(sample: &Sample) -> GradeError {
+    let grader = Grader::Box { threshold: half(), partial: false, frame: BoxFrame::Shown, gold_frame: original() };
+    grader.error(sample)
+}
+
+/// The largest intersection over union of an answer with a gold box; 0 for an answer that is no box, or that names
+/// another image than the gold box's.
+fn overlap(answer: &str, gold: &[Gold], frame: BoxFrame, shelf: &ImageShelf) -> f64 {
+    let Some(answer) = WrittenBox::read(answer) else { return 0.0 };
+    let on_image = gold.iter().filter(|gold| answer.image.is_none_or(|image| image == gold.image));
+    let iou = |gold: &Gold| {
+        let bbox: BBox<Original> = frame.read(answer.corners, &shelf.get(gold.image)?.sizes);
+        Some(bbox.iou(gold.bbox))
+    };
+    on_image.filter_map(iou).fold(0.0, f64::max)
+}
+
 /// The texts of a sample's options, in the order of their letters; none where its `meta` has no list of texts `options`.
 fn options(sample: &Sample) -> Vec<&str> {
     let options = sample.meta.get("options").and_then(Value::as_array);
@@ -181,8 +196,8 @@ impl Grader {
                 number(gold).map(|gold| is(equal(gold)))
             }
             Self::Box { threshold, partial, .. } => {
-                let gold = BBox::<Original>::from(written(gold)?.corners);
-                let iou = written(answer).map_or(0.0, |answer| gold.iou(answer.corners.into()));
+                let gold = BBox::<Original>::from(WrittenBox::read(gold)?.corners);
+                let iou = WrittenBox::read(answer).map_or(0.0, |answer| gold.iou(answer.corners.into()));
                 Some(if partial { iou } else { is(iou >= threshold) })
             }
             Self::Set { partial } => {
@@ -202,8 +217,8 @@ impl Grader {
         let grader = self.of(sample);
         let graded = match grader {
             Self::Box { threshold, partial, frame, gold_frame } => {
-                let gold = boxes::gold(sample, gold_frame, &trajectory.shelf);
-                let iou = boxes::overlap(answer.unwrap_or_default(), &gold, frame, &trajectory.shelf);
+                let gold = gold_boxes(sample, gold_frame, &trajectory.shelf);
+                let iou = overlap(answer.unwrap_or_default(), &gold, frame, &trajectory.shelf);
                 let share = if partial { iou } else { f64::from(u8::from(iou >= threshold)) };
                 (!gold.is_empty()).then_some(share)
             }

@@ -79,29 +79,6 @@ impl Parquet {
         Ok(Self { file: file.into(), reader, starts, light, held, state: Mutex::default() })
     }
 
-    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
-        let broken = |error| broken(&self.file, &error);
-        for group in 0..self.reader.num_row_groups() {
-            // Readers that share a file handle would move each other's place in the file.
-            let file = File::open(&self.file).map_err(DataError::io("open", &self.file))?;
-            let reader = SerializedFileReader::new(file).map_err(broken)?;
-            let rows = reader.get_row_group(group).map_err(broken)?;
-            let rows = TreeBuilder::new().with_batch_size(BATCH).as_iter(Arc::clone(&self.light), &*rows);
-            for (nth, record) in rows.map_err(broken)?.enumerate() {
-                let row = self.starts[group] + nth;
-                let spot = Spot { number: row + 1, start: row as u64, len: 0 };
-                let row = match record {
-                    Ok(record) => Ok(self.row(spot, record)),
-                    Err(error) => return Err(self.bad(spot, error.to_string())),
-                };
-                if sink(row) == ControlFlow::Break(()) {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn row(&self, spot: Spot, record: Record) -> Row {
         let mut cells = Map::new();
         for (name, field) in record.into_columns() {
@@ -124,10 +101,27 @@ impl Table for Parquet {
         false
     }
 
-    fn stream(&self, sink: &mut Sink<'_>) {
-        if let Err(error) = self.read(sink) {
-            let _ = sink(Err(error));
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
+        let broken = |error| broken(&self.file, &error);
+        for group in 0..self.reader.num_row_groups() {
+            // Readers that share a file handle would move each other's place in the file.
+            let file = File::open(&self.file).map_err(DataError::io("open", &self.file))?;
+            let reader = SerializedFileReader::new(file).map_err(broken)?;
+            let rows = reader.get_row_group(group).map_err(broken)?;
+            let rows = TreeBuilder::new().with_batch_size(BATCH).as_iter(Arc::clone(&self.light), &*rows);
+            for (nth, record) in rows.map_err(broken)?.enumerate() {
+                let row = self.starts[group] + nth;
+                let spot = Spot { number: row + 1, start: row as u64, len: 0 };
+                let row = match record {
+                    Ok(record) => Ok(self.row(spot, record)),
+                    Err(error) => return Err(self.bad(spot, error.to_string())),
+                };
+                if sink(row) == ControlFlow::Break(()) {
+                    return Ok(());
+                }
+            }
         }
+        Ok(())
     }
 
     fn again(&self, _: Spot) -> Option<Result<Row, DataError>> {

@@ -1,4 +1,4 @@
-//! Slice kernel of the sum with its normalisation. Its backward is that of [`rms_norm`], then of [`add`](crate::ops::add).
+//! Slice kernel of the sum with its normalisation. Its backward is that of [`rms_norm`], then of [`add`](mod@crate::ops::add).
 
 use crate::ops::parallel::{chunk_rows, for_rows2};
 use crate::ops::rms_norm;

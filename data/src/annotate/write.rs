@@ -1,0 +1,182 @@
+//! Annotated samples to a dataset folder with trajectories: the samples, the same as ShareGPT and as OpenAI JSON lines, what was
+//! rejected, and counts.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use imagent_core::{BoxFrame, Sample, picture};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Reject, Teller, Told};
+use crate::error::DataError;
+use crate::folder::SAMPLES;
+use crate::folder::write::{Summary, write_rows_and};
+use crate::formats::text::MARK;
+use crate::formats::{Answer, Region, Select, Turn, open};
+
+/// The files that are written beside the samples.
+const SHAREGPT: &str = "sharegpt.jsonl";
+const OPENAI: &str = "openai.jsonl";
+const REJECTS: &str = "rejects.jsonl";
+const STATISTICS: &str = "annotate.json";
+
+/// A sample with its images' files, or its id and why there is none.
+pub type Drawn = Result<(Sample, Vec<Vec<u8>>), (String, Reject)>;
+
+/// Writes a trajectory anew in other words, or gives up.
+pub type Rewriter<'a> = dyn Fn(&Sample, &str) -> Option<String> + 'a;
+
+/// What becomes of samples.
+pub struct Annotator<'a> {
+    /// Writes the trajectories.
+    pub teller: Teller<'a>,
+    /// What is put after the question in conversations: how to answer.
+    pub suffix: String,
+    /// Writes them anew; a text that no longer gives the annotated answer is not taken.
+    pub rewrite: Option<&'a Rewriter<'a>>,
+}
+
+/// What came of an annotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Annotated {
+    /// Samples that were read.
+    pub read: usize,
+    /// Trajectories by kind of sample.
+    pub kept: BTreeMap<String, usize>,
+    /// Trajectories by number of images.
+    pub images: BTreeMap<usize, usize>,
+    /// Samples that got none, by reason.
+    pub rejected: BTreeMap<String, usize>,
+    /// Trajectories whose text is a rewritten one, and those that kept their own, as there was no other or it lost the answer.
+    pub rewritten: [usize; 2],
+}
+
+/// The samples of a dataset of any format with their images' files.
+///
+/// # Errors
+/// When the dataset cannot be opened. A sample whose images cannot be read is drawn as a reject.
+pub fn samples_of(
+    path: &Path,
+    select: Select<'_>,
+    limit: Option<usize>,
+) -> Result<impl Iterator<Item = Drawn> + use<>, DataError> {
+    let reader = open(path, select)?;
+    let count = limit.unwrap_or(usize::MAX).min(reader.len());
+    Ok((0..count).map(move |position| {
+        let entry =
+            reader.entry(position).map_err(|error| (position.to_string(), Reject::BadImage(error.to_string())))?;
+        if matches!(&entry.answer, Answer::Box(Region { image: None, .. })) && entry.pictures.len() > 1 {
+            return Err((entry.id, Reject::NoImage));
+        }
+        let (mut images, mut files) = (Vec::new(), Vec::new());
+        for picture in &entry.pictures {
+            let read = reader.bytes(picture).and_then(|bytes| {
+                let image = picture::decode(&bytes).map_err(|error| error.to_string())?;
+                Ok((image, bytes))
+            });
+            let bad = |problem| (entry.id.clone(), Reject::BadImage(format!("{:?}: {problem}", picture.name())));
+            let (image, bytes) = read.map_err(bad)?;
+            images.push(Arc::new(image));
+            files.push(bytes);
+        }
+        Ok((entry.sample(images), files))
+    }))
+}
+
+impl Annotator<'_> {
+    /// Writes trajectories of the samples to a new folder at `out`: whole, or not at all; when the same is there already, nothing
+    /// changes. `done` is told after each sample how many were read.
+    ///
+    /// # Errors
+    /// When the folder holds something else, nothing is left to write, or the disk refuses.
+    pub fn write(
+        &self,
+        drawn: impl Iterator<Item = Drawn>,
+        out: &Path,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<(Summary, Annotated), DataError> {
+        // Rows are drawn while they are written; the counts are written after them.
+        let counted = RefCell::new((Annotated::default(), String::new()));
+        let rows = drawn.filter_map(|drawn| {
+            let (report, rejects) = &mut *counted.borrow_mut();
+            report.read += 1;
+            done(report.read);
+            match drawn.and_then(|(sample, files)| Ok((self.annotate(sample, report)?, files))) {
+                Ok(row) => Some(Ok(row)),
+                Err((id, reject)) => {
+                    *report.rejected.entry(reject.name().to_owned()).or_default() += 1;
+                    let line = json!({"id": id, "reason": reject.name(), "problem": reject.to_string()});
+                    rejects.push_str(&format!("{line}\n"));
+                    None
+                }
+            }
+        });
+        let summary = write_rows_and(out, rows, |folder| {
+            let (report, rejects) = &*counted.borrow();
+            export(folder)?;
+            let settings = json!({
+                "frame": self.teller.frame, "seed": self.teller.seed, "suffix": self.suffix, "wording": self.teller.wording,
+                "counts": report,
+            });
+            for (name, text) in [(REJECTS, rejects.as_str()), (STATISTICS, &format!("{settings:#}\n"))] {
+                let file = folder.join(name);
+                fs::write(&file, text).map_err(DataError::io("write", &file))?;
+            }
+            Ok(())
+        })?;
+        Ok((summary, counted.into_inner().0))
+    }
+
+    fn annotate(&self, mut sample: Sample, report: &mut Annotated) -> Result<Sample, (String, Reject)> {
+        let Told { mut text, shown } = self.teller.tell(&sample).map_err(|reject| (sample.id.clone(), reject))?;
+        if let Some(rewrite) = self.rewrite {
+            let other = rewrite(&sample, &text).filter(|other| self.teller.is_answered_by(&sample, other));
+            report.rewritten[usize::from(other.is_none())] += 1;
+            text = other.unwrap_or(text);
+        }
+        let asked = format!("{}{}{}", MARK.repeat(sample.images.len()), sample.question, self.suffix);
+        let turn = |role: &str, content: &str| Turn { role: role.into(), content: content.into() };
+        let meta = &mut sample.meta;
+        meta.insert("conversation".into(), json!([turn("user", &asked), turn("assistant", &text)]));
+        meta.insert("box_frame".into(), json!(self.teller.frame));
+        if self.teller.frame == BoxFrame::Shown {
+            let sizes: Vec<[u32; 2]> = shown.iter().map(|size| [size.width, size.height]).collect();
+            meta.insert("shown".into(), json!(sizes));
+        }
+        *report.kept.entry(sample.kind.clone()).or_default() += 1;
+        *report.images.entry(sample.images.len()).or_default() += 1;
+        Ok(sample)
+    }
+}
+
+/// Writes the conversations of the samples in `folder` as ShareGPT's and as OpenAI's JSON lines, whose images are the folder's.
+fn export(folder: &Path) -> Result<(), DataError> {
+    let from = folder.join(SAMPLES);
+    let create = |name: &str| {
+        let path = folder.join(name);
+        let file = File::create(&path).map_err(DataError::io("create", &path))?;
+        Ok::<_, DataError>((BufWriter::new(file), path))
+    };
+    let (mut sharegpt, sharegpt_path) = create(SHAREGPT)?;
+    let (mut openai, openai_path) = create(OPENAI)?;
+    let lines = BufReader::new(File::open(&from).map_err(DataError::io("open", &from))?).lines();
+    for line in lines {
+        let line = line.map_err(DataError::io("read", &from))?;
+        // The line was written a moment ago.
+        let row: Value = serde_json::from_str(&line).unwrap_or_default();
+        let turns: Vec<Turn> = serde_json::from_value(row["meta"]["conversation"].clone()).unwrap_or_default();
+        let said = |turn: &Turn| json!({"from": if turn.role == "assistant" { "gpt" } else { "human" }, "value": turn.content});
+        let conversations: Vec<Value> = turns.iter().map(said).collect();
+        let row_of = |key: &str, turns: Value| json!({"id": row["id"], "images": row["images"], key: turns});
+        writeln!(sharegpt, "{}", row_of("conversations", json!(conversations)))
+            .map_err(DataError::io("write", &sharegpt_path))?;
+        writeln!(openai, "{}", row_of("messages", json!(turns))).map_err(DataError::io("write", &openai_path))?;
+    }
+    sharegpt.flush().map_err(DataError::io("write", &sharegpt_path))?;
+    openai.flush().map_err(DataError::io("write", &openai_path))
+}

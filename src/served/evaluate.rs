@@ -1,0 +1,125 @@
+//! Episodes and evaluations over a chat model: the same samples, tools, limits and rewards as over a model of ours.
+
+use std::sync::Arc;
+
+use imagent_algorithms::TrainError;
+use imagent_core::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
+use imagent_core::{
+    Arguments, EncodeError, Group, ImageShelf, Observation, RgbImage, RolloutRequest, Sample, SampleSource,
+    ScoredTrajectory, Size, Tool, ToolError, ToolSpec, Toolbox, Trajectory,
+};
+use imagent_models::image_processor::ImageProcessor;
+
+use crate::config::{Calls, Config, EndpointConfig};
+use crate::error::Error;
+use crate::experiment::{Evaluation, eval_request};
+
+/// Samples that are read at once, for each request under way.
+const AHEAD: usize = 4;
+
+/// A chat model with the tools and rewards of a config.
+pub struct ServedExperiment<'a> {
+    /// Who is asked.
+    pub model: &'a dyn ChatModel,
+    /// How.
+    pub endpoint: EndpointConfig,
+    /// How images are sent.
+    pub view: ImageProcessor,
+    /// Tools, reward, limits, prompt, sampling.
+    pub config: Config,
+}
+
+impl ServedExperiment<'_> {
+    /// Rolls out and grades all samples; `watch(done, all)` is told after each part.
+    ///
+    /// # Errors
+    /// A sample that cannot be read, or a model that cannot be asked.
+    pub fn evaluate(
+        &self,
+        source: &dyn SampleSource,
+        watch: &mut dyn FnMut(usize, usize),
+    ) -> Result<Evaluation, Error> {
+        let positions: Vec<usize> = (0..source.len()).collect();
+        let mut groups = Vec::with_capacity(positions.len());
+        for part in positions.chunks(AHEAD * self.endpoint.at_once.max(1)) {
+            let get = |&position: &usize| {
+                let failed = |source| Error::Train(TrainError::Sample { position, source });
+                source.get(position).map_err(failed)
+            };
+            let samples = part.iter().map(get).collect::<Result<Vec<_>, _>>()?;
+            let trajectories = self.play(&samples)?;
+            let graded = samples.into_iter().zip(trajectories);
+            groups.extend(graded.map(|(sample, group)| Group::grade(sample, group, &*self.config.reward)));
+            watch(groups.len(), positions.len());
+        }
+        Ok(Evaluation::of(groups))
+    }
+
+    /// The episode that an evaluation has of a sample, graded.
+    ///
+    /// # Errors
+    /// When the model cannot be asked.
+    pub fn episode(&self, sample: &Arc<Sample>) -> Result<Option<ScoredTrajectory>, Error> {
+        let played = self.play(&[Arc::clone(sample)])?.into_iter().flatten().next();
+        Ok(played.map(|trajectory| ScoredTrajectory::grade(trajectory, &*self.config.reward)))
+    }
+
+    fn play(&self, samples: &[Arc<Sample>]) -> Result<Vec<Vec<Trajectory>>, Error> {
+        let request = eval_request(&self.config.settings(), &self.config.train.eval_sampling);
+        let tools = &self.config.tools;
+        Ok(match self.endpoint.calls {
+            Calls::Text => self.roll(self.model, CallStyle::Text, tools, samples, &request)?,
+            Calls::Api => self.roll(self.model, CallStyle::Api, tools, samples, &request)?,
+            Calls::Template => {
+                let told = Told { model: self.model, tools: tools.specs() };
+                self.roll(&told, CallStyle::Text, &Untold(tools), samples, &request)?
+            }
+        })
+    }
+
+    fn roll<T: Toolbox>(
+        &self,
+        model: &dyn ChatModel,
+        calls: CallStyle,
+        toolbox: &T,
+        samples: &[Arc<Sample>],
+        request: &RolloutRequest,
+    ) -> Result<Vec<Vec<Trajectory>>, ChatError> {
+        let view = |image: &RgbImage| {
+            let refused = |error: imagent_models::error::ModelError| EncodeError::Image {
+                size: Size::new(image.width(), image.height()),
+                reason: error.to_string(),
+            };
+            self.view.resize(image).map_err(refused)
+        };
+        let (logprobs, at_once) = (self.endpoint.logprobs, self.endpoint.at_once);
+        ChatAgent { model, view: &view, calls, logprobs, at_once }.rollout(toolbox, samples, request)
+    }
+}
+
+/// Tools that the prompt does not describe.
+struct Untold<'a>(&'a Vec<Box<dyn Tool>>);
+
+impl Toolbox for Untold<'_> {
+    fn specs(&self) -> Vec<ToolSpec> {
+        Vec::new()
+    }
+    fn call(&self, name: &str, arguments: &Arguments, images: &ImageShelf) -> Option<Result<Observation, ToolError>> {
+        self.0.call(name, arguments, images)
+    }
+}
+
+/// A model that every question tells of the same tools.
+struct Told<'a> {
+    model: &'a dyn ChatModel,
+    tools: Vec<ToolSpec>,
+}
+
+impl ChatModel for Told<'_> {
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+    fn ask(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+        self.model.ask(&ChatRequest { tools: self.tools.clone(), ..request.clone() })
+    }
+}

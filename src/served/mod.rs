@@ -1,0 +1,13 @@
+//! Models that are served in OpenAI's form: asking one, and serving one of ours.
+//!
+//! * `client`: the chat model behind an address;
+//! * `evaluate`: episodes and evaluations over a chat model;
+//! * `server`: `/v1/chat/completions` over the decode engine.
+//!
+//! [ADR 24](https://github.com/imagent-rs/imagent/blob/main/docs/adr/0024-served-models.md) says why it is built like this.
+
+pub mod client;
+pub mod evaluate;
+pub mod server;
+
+pub use client::OpenAi;

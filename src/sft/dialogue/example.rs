@@ -1,0 +1,185 @@
+//! A sample to tokens: its conversation, or the trajectory that its annotation makes, in the words and tokens of a rollout.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use imagent_core::{Content, Encoder, Message, PromptStyle, Role, Sample, Segment, Size, ToolSpec, Toolbox};
+use imagent_data::annotate::{Teller, Wording};
+use imagent_models::codec::Codec;
+use imagent_models::qwen::positions::GridSpan;
+use imagent_models::qwen::{Sequence, SequenceImage, Target};
+use serde::Deserialize;
+
+use super::config::SftConfig;
+use crate::error::Error;
+
+/// Stands for an image in the text of a turn.
+const MARK: &str = "<image>";
+/// The keys of a sample's `meta` that hold its conversation, the frame of its boxes, and the sizes that they are for.
+const CONVERSATION: &str = "conversation";
+const BOX_FRAME: &str = "box_frame";
+const SHOWN: &str = "shown";
+
+/// A conversation to train on.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// Tokens and images.
+    pub segment: Segment,
+    /// Positions that are taught.
+    pub taught: Vec<Range<usize>>,
+}
+
+/// Why a sample is not trained on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It has more tokens than allowed.
+    TooLong,
+    /// Its annotation makes no trajectory; the name of the reason.
+    Rejected(&'static str),
+}
+
+/// Makes examples.
+pub struct Examples<'a> {
+    codec: &'a Codec,
+    prompt: Option<PromptStyle>,
+    tools: Vec<ToolSpec>,
+    wording: Option<Wording>,
+    config: &'a SftConfig,
+}
+
+/// A turn of a stored conversation.
+#[derive(Debug, Deserialize)]
+struct Turn {
+    role: Role,
+    content: String,
+}
+
+impl<'a> Examples<'a> {
+    /// Examples in the words of `config` and the tokens of `codec`.
+    ///
+    /// # Errors
+    /// When the wording cannot be read.
+    pub fn new(codec: &'a Codec, config: &'a SftConfig) -> Result<Self, Error> {
+        let wording = config.trajectories.as_ref().map(|trajectories| trajectories.open()).transpose();
+        let wording = wording.map_err(|problem| Error::BadTrajectory { id: "trajectories.wording".into(), problem })?;
+        // A trajectory has no first turn of its own.
+        let prompt = config.prompt.clone().or(wording.is_some().then(PromptStyle::default));
+        Ok(Self { codec, prompt, tools: config.tools.specs(), wording, config })
+    }
+
+    /// The example of a sample, or why there is none.
+    ///
+    /// # Errors
+    /// Names the sample that is wrong.
+    pub fn of(&self, sample: &Sample) -> Result<Result<Example, LeftOut>, Error> {
+        let bad = |problem: String| Error::BadTrajectory { id: sample.id.clone(), problem };
+        let messages = match &self.wording {
+            Some(wording) => match self.told(wording, sample) {
+                Ok(text) => self.asked(sample, vec![Message::text(Role::Assistant, text)]),
+                Err(reason) => return Ok(Err(LeftOut::Rejected(reason))),
+            },
+            None => self.stored(sample).map_err(bad)?,
+        };
+        let said = self.codec.conversation(&messages, &self.tools, &sample.images);
+        let said = said.map_err(|error| bad(error.to_string()))?;
+        let fits = said.segment.ids.len() <= self.config.sft.max_tokens;
+        let example = Example { segment: said.segment, taught: said.taught };
+        Ok(if fits { Ok(example) } else { Err(LeftOut::TooLong) })
+    }
+
+    fn told(&self, wording: &Wording, sample: &Sample) -> Result<String, &'static str> {
+        let frame = self.config.trajectories.as_ref().map(|trajectories| trajectories.frame).unwrap_or_default();
+        let shown = |size: Size| self.codec.shown_size(size).ok();
+        let teller = Teller { wording, frame, shown: &shown, seed: self.config.seed };
+        teller.tell(sample).map(|told| told.text).map_err(|reject| reject.name())
+    }
+
+    /// The sample's question as a rollout would ask it, and what follows.
+    fn asked(&self, sample: &Sample, rest: Vec<Message>) -> Vec<Message> {
+        let mut messages = self.prompt.clone().unwrap_or_default().messages(sample);
+        messages.extend(rest);
+        messages
+    }
+
+    /// The stored conversation as messages.
+    fn stored(&self, sample: &Sample) -> Result<Vec<Message>, String> {
+        let value = sample.meta.get(CONVERSATION);
+        let value = value.ok_or("it has no `meta.conversation`; set `[trajectories]` to make one of its annotation")?;
+        let turns = Vec::<Turn>::deserialize(value).map_err(|error| format!("`meta.{CONVERSATION}`: {error}"))?;
+        self.check_sizes(sample)?;
+        let first = turns.iter().position(|turn| turn.role == Role::User);
+        let first = first.ok_or_else(|| format!("`meta.{CONVERSATION}` has no turn of the user"))?;
+        if turns.iter().all(|turn| turn.role != Role::Assistant) {
+            return Err("its conversation has no turn of the assistant".to_owned());
+        }
+        let marks: usize = turns.iter().map(|turn| turn.content.matches(MARK).count()).sum();
+        if marks != 0 && marks != sample.images.len() {
+            return Err(format!("its conversation has {marks} `{MARK}` for {} images", sample.images.len()));
+        }
+        let written: Vec<Message> = turns.iter().map(message).collect();
+        let Some(style) = &self.prompt else {
+            // Images without a mark come before the question, as the published conversations have it.
+            let mut written = written;
+            if marks == 0 {
+                let images = sample.images.iter().map(|_| Content::Image);
+                written[first].content.splice(0..0, images);
+            }
+            return Ok(written);
+        };
+        let mut own = sample.clone();
+        if marks != 0 {
+            own.images.truncate(turns[first].content.matches(MARK).count());
+        }
+        let system = written[..first].iter().filter(|message| message.role == Role::System).cloned();
+        let system: Vec<Message> = if style.system.is_empty() { system.collect() } else { Vec::new() };
+        Ok(system.into_iter().chain(style.messages(&own)).chain(written[first + 1..].to_vec()).collect())
+    }
+
+    /// Whether boxes in pixels as shown are in the pixels that this model is shown.
+    fn check_sizes(&self, sample: &Sample) -> Result<(), String> {
+        if sample.meta.get(BOX_FRAME).and_then(|frame| frame.as_str()) != Some("shown") {
+            return Ok(());
+        }
+        let stored = sample.meta.get(SHOWN).map(Vec::<[u32; 2]>::deserialize);
+        let Some(Ok(stored)) = stored else { return Err(format!("`meta.{SHOWN}` is not a list of sizes")) };
+        let shown = |image: &Arc<imagent_core::RgbImage>| {
+            let size = self.codec.shown_size(Size::new(image.width(), image.height()));
+            size.map(|size| [size.width, size.height]).map_err(|error| error.to_string())
+        };
+        let own: Vec<[u32; 2]> = sample.images.iter().map(shown).collect::<Result<_, _>>()?;
+        if own == stored {
+            return Ok(());
+        }
+        Err(format!(
+            "its boxes are for images shown at {stored:?}, this model is shown {own:?}; annotate it for this model"
+        ))
+    }
+}
+
+/// A turn whose images stand as marks.
+fn message(turn: &Turn) -> Message {
+    let mut content = Vec::new();
+    for (nth, text) in turn.content.split(MARK).enumerate() {
+        if nth > 0 {
+            content.push(Content::Image);
+        }
+        if !text.is_empty() {
+            content.push(Content::text(text));
+        }
+    }
+    Message { role: turn.role, content }
+}
+
+impl Example {
+    /// The sequence to train on: of what is taught, every token, out of the whole vocabulary.
+    pub fn sequence(&self) -> Sequence<'_> {
+        let images = self.segment.images.iter().map(|image| SequenceImage {
+            span: GridSpan { start: image.start, rows: image.rows, columns: image.columns },
+            pixels: Arc::clone(&image.pixels),
+        });
+        let ids = &self.segment.ids;
+        let target = |p: usize| Target { row: p - 1, id: ids[p], suppress: false };
+        let targets = self.taught.iter().flat_map(|range| range.clone().map(target)).collect();
+        Sequence { ids, images: images.collect(), prompt_len: 0, targets }
+    }
+}
