@@ -1,26 +1,83 @@
 //! Benchmarks: published questions put to a model as their authors put them, and the score that their own evaluator gives, with a
 //! strict one beside it.
 //!
-//! * this page: the benchmarks, what each asks and how its items join in one figure;
+//! * this page: the benchmarks, and how their items join in one figure;
+//! * `ask`: questions as their authors put them;
 //! * [`official`]: replies as the benchmarks' own evaluators read them;
-//! * [`score`]: a played item to its scores;
+//! * [`score`]: a played item to its figures;
+//! * [`judge`]: replies that no rule decides, and what a judge model says of them;
 //! * [`mod@run`]: all items, a transcript of each, going on after a stop, shards;
 //! * [`report`]: tables by task, with intervals.
+//!
+//! [ADR 28](https://github.com/imagent-rs/imagent/blob/main/docs/adr/0028-benchmarks.md) says why it is built like this.
 
+mod ask;
+pub mod judge;
 pub mod official;
 pub mod report;
 pub mod run;
 pub mod score;
 
-use std::path::Path;
-use std::sync::Arc;
-
-use imagent_core::{RgbImage, Sample, seed};
+use imagent_core::{BoxFrame, seed};
 use imagent_data::formats::{Answer, Entry};
 use rand::seq::SliceRandom;
+use serde_json::Value;
 
+use self::official::Reading;
+
+pub use judge::Judge;
 pub use report::Report;
-pub use run::{BenchError, BenchOptions, Player, run};
+pub use run::{BenchOptions, Player, run};
+
+/// Why a benchmark did not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// There is no such benchmark.
+    #[error("--bench {name}: is none of {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The dataset is of another format.
+    #[error("--bench {bench} takes a dataset of the format {wanted}, and this is {found}")]
+    Format {
+        /// The benchmark.
+        bench: &'static str,
+        /// What it takes.
+        wanted: String,
+        /// What there is.
+        found: &'static str,
+    },
+    /// A shard that does not exist.
+    #[error("--shard {shard}/{shards}: count from 1 to {shards}")]
+    Shard {
+        /// Which one.
+        shard: usize,
+        /// Of how many.
+        shards: usize,
+    },
+    /// There is nothing to judge.
+    #[error("--judge: the protocol of {bench} has no judge")]
+    NoJudge {
+        /// The benchmark.
+        bench: &'static str,
+    },
+    /// The transcript is of other items.
+    #[error("{}: item {number} is {found:?} there, and {wanted:?} in the dataset", path.display())]
+    OtherItem {
+        /// The transcript.
+        path: std::path::PathBuf,
+        /// The item's number.
+        number: usize,
+        /// Its id there.
+        found: String,
+        /// Its id in the dataset.
+        wanted: String,
+    },
+}
 
 /// How the figures of items become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,22 +88,84 @@ pub enum Join {
     Tasks,
 }
 
+/// In which form an item is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As published.
+    Published,
+    /// Its options in an order that is drawn from the seed and the item's id.
+    Shuffled,
+    /// The answer is to name the image besides the box.
+    Named,
+}
+
+impl Form {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Shuffled => "shuffled",
+            Self::Named => "named",
+        }
+    }
+
+    /// The entry in this form; the same whenever it is asked for.
+    pub fn of(self, entry: &Entry, seed: u64) -> Entry {
+        let mut entry = entry.clone();
+        if self == Self::Shuffled {
+            shuffle(&mut entry, seed);
+        }
+        if self != Self::Published {
+            entry.id = format!("{}~{}", entry.id, self.name());
+        }
+        entry
+    }
+}
+
+fn shuffle(entry: &mut Entry, seed: u64) {
+    let mut places: Vec<usize> = (0..entry.options.len()).collect();
+    places.shuffle(&mut seed::rng(seed, &[seed::text(&entry.id)]));
+    if let Answer::Choice(gold) = entry.answer {
+        let new = places.iter().zip('A'..='Z').find(|(place, _)| position(gold) == **place);
+        entry.answer = Answer::Choice(new.map_or(gold, |(_, letter)| letter));
+    }
+    entry.options = places.iter().map(|&place| entry.options[place].clone()).collect();
+}
+
+/// Which option a letter stands for, counted from 0.
+fn position(letter: char) -> usize {
+    (letter as usize).saturating_sub('A' as usize)
+}
+
+/// A benchmark's own way to score.
+#[derive(Clone, Copy)]
+enum Official {
+    /// A reply is read as an option, or compared with the gold text; what is left open may be a judge's. The number is a seed.
+    Reply(fn(&Entry, &str, u64) -> Reading),
+    /// The same, and what is left open goes to a judge by the protocol.
+    ReplyOrJudge(fn(&Entry, &str) -> Reading),
+    /// MIG-Bench's boxes.
+    Boxes,
+    /// It has none.
+    Unpublished,
+}
+
 /// A benchmark.
 pub struct Bench {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is, in a line.
-    pub about: &'static str,
-    /// The formats that it is published in; empty takes any.
+    /// The formats that it is published in; a folder of ours is taken always.
     pub formats: &'static [&'static str],
     /// How its authors join the figures of items.
     pub join: Join,
-    /// How options are put: as published, and, where the right one always comes first there, in an order drawn for each item.
-    pub orders: &'static [Order],
-    /// What is asked, as the benchmark's authors (or lmms-eval) put it.
+    /// In which forms each item is asked.
+    forms: &'static [Form],
+    /// What is asked.
     ask: fn(&Entry) -> String,
-    /// The task of an item, for the table.
-    task: fn(&Entry) -> String,
+    /// Its own scoring.
+    official: Official,
+    /// The rows of the table that an item counts in; tasks are joined by the first.
+    rows: fn(&Entry) -> Vec<String>,
 }
 
 impl std::fmt::Debug for Bench {
@@ -55,148 +174,97 @@ impl std::fmt::Debug for Bench {
     }
 }
 
-/// The order of options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// As in the file.
-    Published,
-    /// Drawn from the seed and the item's id.
-    Shuffled,
-}
-
-impl Order {
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Shuffled => "shuffled",
-        }
-    }
-}
-
-const PUBLISHED: &[Order] = &[Order::Published];
-const LETTER: &str = "Answer with the option's letter from the given choices directly.";
+const PUBLISHED: &[Form] = &[Form::Published];
 
 /// All benchmarks.
-pub const BENCHES: [Bench; 10] = [
+pub static BENCHES: [Bench; 9] = [
     Bench {
         name: "vstar",
-        about: "V*Bench from its annotations, options in file order (the first is always right) and shuffled",
-        formats: &["vstar"],
+        formats: &["vstar", "vstar_questions"],
         join: Join::Items,
-        orders: &[Order::Published, Order::Shuffled],
-        ask: |entry| format!("{}\n{}\n{LETTER}", entry.question, listed(entry, "(", ") ")),
-        task: |entry| entry.kind.clone(),
-    },
-    Bench {
-        name: "vstar-questions",
-        about: "V*Bench's test_questions.jsonl, options in its own shuffled order",
-        formats: &["vstar_questions"],
-        join: Join::Items,
-        orders: PUBLISHED,
-        ask: |entry| published(entry).unwrap_or_else(|| entry.prompt()),
-        task: |entry| entry.kind.clone(),
+        forms: &[Form::Published, Form::Shuffled],
+        ask: ask::vstar,
+        official: Official::Reply(|_, reply, _| official::vstar(reply)),
+        rows: by_kind,
     },
     Bench {
         name: "hrbench",
-        about: "HR-Bench 4K or 8K, the mean over the four orders of options",
         formats: &["hrbench"],
         join: Join::Items,
-        orders: PUBLISHED,
-        ask: |entry| {
-            let listed = listed(entry, "", ". ");
-            format!(
-                "{}\nOptions:\n{listed}\nPlease select the correct answer from the options above. \n",
-                entry.question
-            )
+        forms: PUBLISHED,
+        ask: ask::hrbench,
+        official: Official::ReplyOrJudge(|entry, reply| official::hrbench(reply, &entry.options)),
+        rows: |entry| {
+            let order = meta(entry, "cycle_category").map(|order| format!("order {order}"));
+            std::iter::once(entry.kind.clone()).chain(order).collect()
         },
-        task: |entry| entry.kind.clone(),
     },
     Bench {
         name: "mme-realworld",
-        about: "MME-RealWorld, by category",
         formats: &["mme_realworld"],
         join: Join::Items,
-        orders: PUBLISHED,
-        ask: |entry| {
-            let listed = listed(entry, "(", ") ");
-            format!(
-                "{} The choices are listed below:\n{listed}\nSelect the best answer to the above multiple-choice question based on the \
-                 image. Respond with only the letter (A, B, C, D, or E) of the correct option.\nThe best answer is: ",
-                entry.question
-            )
-        },
-        task: mme_task,
+        forms: PUBLISHED,
+        ask: ask::mme_realworld,
+        official: Official::Reply(|entry, reply, _| official::mme_realworld(reply, &entry.options)),
+        rows: mme_rows,
     },
     Bench {
         name: "mig",
-        about: "MIG-Bench, Acc@0.5, the mean over its ten tasks",
         formats: &["mig_bench"],
         join: Join::Tasks,
-        orders: PUBLISHED,
-        // The second mark opens again where it should close: so the authors ask.
-        ask: |entry| {
-            format!(
-                "{}Format:<|box_start|>(x1,y1),(x2,y2)<|box_start|>. Don't generate addtional words.",
-                entry.question
-            )
-        },
-        task: |entry| entry.kind.clone(),
+        forms: &[Form::Published, Form::Named],
+        ask: ask::mig,
+        official: Official::Boxes,
+        rows: by_kind,
     },
     Bench {
         name: "blink",
-        about: "BLINK's validation split, the mean over its tasks",
         formats: &["blink"],
         join: Join::Tasks,
-        orders: PUBLISHED,
-        ask: |entry| published(entry).unwrap_or_else(|| entry.prompt()),
-        task: |entry| entry.kind.clone(),
+        forms: PUBLISHED,
+        ask: ask::blink,
+        official: Official::ReplyOrJudge(|entry, reply| official::blink(reply, entry.options.len())),
+        rows: by_kind,
     },
     Bench {
         name: "muir",
-        about: "MuirBench",
         formats: &["muirbench"],
         join: Join::Items,
-        orders: PUBLISHED,
-        ask: |entry| {
-            let listed = listed(entry, "(", ") ");
-            let hint = "Hint: Please provide the correct option letter, such as A, B, C, D, directly.";
-            format!("Question: {}\nChoices:\n{listed}\n{hint}\nAnswer:", entry.question)
-        },
-        task: |entry| entry.kind.clone(),
+        forms: PUBLISHED,
+        ask: ask::muirbench,
+        official: Official::Reply(|entry, reply, seed| drawn(official::muirbench(reply, &entry.options), entry, seed)),
+        rows: by_kind,
     },
     Bench {
         name: "mantis",
-        about: "Mantis-Eval, multiple choice and short answers",
         formats: &["mantis"],
         join: Join::Items,
-        orders: PUBLISHED,
-        ask: mantis,
-        task: |entry| if entry.options.is_empty() { "short-answer" } else { "multi-choice" }.to_owned(),
+        forms: PUBLISHED,
+        ask: ask::mantis,
+        official: Official::Reply(|entry, reply, _| match &entry.answer {
+            Answer::Choice(gold) => official::mantis_choice(reply, &entry.options, *gold),
+            Answer::Text(gold) => Reading::Compared(official::mantis_text(reply, gold)),
+            Answer::Box(_) => Reading::Nothing,
+        }),
+        rows: |entry| vec![if entry.options.is_empty() { "short-answer" } else { "multi-choice" }.to_owned()],
     },
     Bench {
         name: "mmiu",
-        about: "MMIU, the mean over its tasks",
         formats: &["mmiu"],
         join: Join::Tasks,
-        orders: PUBLISHED,
-        ask: |entry| {
-            format!(
-                "{}\n{}\nPlease answer the option directly like A,B,C,D...",
-                entry.question,
-                listed(entry, "", ": ")
-            )
-        },
-        task: |entry| entry.kind.clone(),
+        forms: PUBLISHED,
+        ask: ask::mmiu,
+        official: Official::ReplyOrJudge(|_, reply| official::mmiu(reply)),
+        rows: by_kind,
     },
     Bench {
         name: "mifg",
-        about: "any dataset of questions with gold answers, MIFG-QA for one; strict scoring only",
         formats: &[],
         join: Join::Items,
-        orders: PUBLISHED,
+        forms: PUBLISHED,
         ask: Entry::prompt,
-        task: |entry| entry.kind.clone(),
+        official: Official::Unpublished,
+        rows: by_kind,
     },
 ];
 
@@ -205,99 +273,104 @@ pub const BENCHES: [Bench; 10] = [
 /// # Errors
 /// When there is none; names those that are.
 pub fn named(name: &str) -> Result<&'static Bench, BenchError> {
-    static ALL: [Bench; 10] = BENCHES;
-    ALL.iter()
-        .find(|bench| bench.name == name)
-        .ok_or_else(|| BenchError::Unknown { name: name.to_owned(), known: BENCHES.map(|bench| bench.name).join(", ") })
-}
-
-/// Writes the figures to `result.json` in the folder of a run.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_result(out: &Path, text: &str) -> Result<(), BenchError> {
-    run::replace(&out.join("result.json"), text)
+    let known = || BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
+    let found = BENCHES.iter().find(|bench| bench.name == name);
+    found.ok_or_else(|| BenchError::Unknown { name: name.to_owned(), known: known() })
 }
 
 impl Bench {
-    /// The entry with its options in an order, and the same whenever it is asked for.
-    pub fn ordered(&self, entry: &Entry, order: Order, seed: u64) -> Entry {
-        let (mut entry, id) = (entry.clone(), seed::text(&entry.id));
-        if order == Order::Published {
-            return entry;
-        }
-        let mut places: Vec<usize> = (0..entry.options.len()).collect();
-        places.shuffle(&mut seed::rng(seed, &[id]));
-        if let Answer::Choice(gold) = entry.answer {
-            let old = (gold as usize).saturating_sub('A' as usize);
-            let new = places.iter().position(|&place| place == old).unwrap_or(old);
-            entry.answer = Answer::Choice(('A'..='Z').nth(new).unwrap_or(gold));
-        }
-        entry.options = places.iter().map(|&place| entry.options[place].clone()).collect();
-        entry.id = format!("{}~{}", entry.id, order.name());
-        entry
+    /// Whether its protocol asks a judge model what no rule decides.
+    pub fn has_judge(&self) -> bool {
+        matches!(self.official, Official::ReplyOrJudge(_))
     }
 
-    /// The entry, images and all, as it is put to the model.
-    pub fn sample(&self, entry: &Entry, images: Vec<Arc<RgbImage>>) -> Sample {
-        Sample { question: (self.ask)(entry), ..entry.sample(images) }
+    /// The forms in which items like this one are asked; a bare question has no room for others than the order of its options.
+    /// Options that stand in a published question stay where they are.
+    pub fn forms(&self, entry: &Entry, plain: bool) -> Vec<Form> {
+        let fits = |form: &Form| match form {
+            Form::Published => true,
+            Form::Shuffled => !entry.meta.contains_key(ask::PROMPT),
+            Form::Named => !plain,
+        };
+        self.forms.iter().copied().filter(fits).collect()
     }
 
-    /// The item's row in the table.
-    pub fn task(&self, entry: &Entry) -> String {
-        (self.task)(entry)
+    /// What is asked. `frame` is what the model's boxes count; with `plain` it is the bare question and its options.
+    pub fn question(&self, entry: &Entry, form: Form, frame: BoxFrame, plain: bool) -> String {
+        match form {
+            _ if plain => entry.prompt(),
+            Form::Named => ask::image_and_box(entry, frame),
+            Form::Published | Form::Shuffled => (self.ask)(entry),
+        }
+    }
+
+    /// The rows of the table that an item counts in.
+    pub fn rows(&self, entry: &Entry) -> Vec<String> {
+        (self.rows)(entry)
     }
 
     /// What items that are not independent have in common: HR-Bench asks each question four times.
-    pub fn cluster(&self, entry: &Entry) -> String {
+    pub fn cluster(&self, entry: &Entry) -> u64 {
         if self.name != "hrbench" {
-            return entry.id.clone();
+            return seed::text(&entry.id);
         }
-        let mut options: Vec<&str> = entry.options.iter().map(String::as_str).collect();
-        options.sort_unstable();
-        format!("{}\n{}", entry.question, options.join("\n"))
+        let mut texts = vec![entry.question.as_str()];
+        texts.extend(entry.options.iter().map(String::as_str));
+        texts[1..].sort_unstable();
+        seed::text(&texts.join("\n"))
     }
 }
 
-/// The options, a line each, their letters between `before` and `after`.
-fn listed(entry: &Entry, before: &str, after: &str) -> String {
-    let lines = ('A'..='Z').zip(&entry.options).map(|(letter, option)| format!("{before}{letter}{after}{option}"));
-    lines.collect::<Vec<_>>().join("\n")
+fn by_kind(entry: &Entry) -> Vec<String> {
+    vec![entry.kind.clone()]
 }
 
-/// The prompt that was published with the row.
-fn published(entry: &Entry) -> Option<String> {
-    Some(entry.meta.get("prompt")?.as_str()?.to_owned())
-}
-
-fn mantis(entry: &Entry) -> String {
-    if entry.options.is_empty() {
-        let tail = "You can first give your analysis, and then give your final answer as \"Final Answer:\"";
-        return format!(
-            "Given the images, answer the following short answer vqa question:\nQ: {}\n{tail}",
-            entry.question
-        );
+/// A value of a row's `meta` as text.
+fn meta(entry: &Entry, key: &str) -> Option<String> {
+    match entry.meta.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
     }
-    let lines = ('A'..='Z').zip(&entry.options).map(|(letter, option)| format!("\n ({letter}) {option}"));
-    format!("{}{}\n{LETTER}", entry.question, lines.collect::<String>())
 }
 
-/// Task and subtask, however the edition names them.
-fn mme_task(entry: &Entry) -> String {
-    let text = |key: &str| entry.meta.get(key).and_then(|value| value.as_str());
-    match (text("Task"), text("Subtask")) {
-        (Some(task), Some(subtask)) => format!("{task}/{subtask}"),
-        _ => entry.kind.clone(),
+/// MME-RealWorld: the task, the subtask within it and the category within that. Categories of attributes are one
+/// (`eval_your_results.py`). The editions in base64 have the first two in one column.
+fn mme_rows(entry: &Entry) -> Vec<String> {
+    let parts = [meta(entry, "Task"), meta(entry, "Subtask"), meta(entry, "Category")];
+    let [task, subtask, category] = match parts {
+        [Some(task), Some(subtask), category] => [Some(task), Some(subtask), category],
+        _ => {
+            let (task, subtask) = entry.kind.split_once('/').unwrap_or((&entry.kind, ""));
+            let subtask = Some(subtask.to_owned()).filter(|name| !name.is_empty());
+            [Some(task.to_owned()), subtask, meta(entry, "l2-category")]
+        }
+    };
+    let category = category.map(|name| name.to_lowercase()).map(|name| match name.split('/').next() {
+        Some(first) if name.contains("attribute") => format!("{first}/attribute"),
+        _ => name,
+    });
+    let parts: Vec<String> = [task, subtask, category].into_iter().map_while(|part| part).collect();
+    (1..=parts.len()).map(|depth| parts[..depth].join("/")).collect()
+}
+
+/// MuirBench draws an option where it reads none; here by seed and id, there by the state of Python's generator.
+fn drawn(reading: Reading, entry: &Entry, seed: u64) -> Reading {
+    let count = entry.options.len() as u64;
+    if reading != Reading::Nothing || count == 0 {
+        return reading;
     }
+    let draw = seed::derive(seed, &[seed::text(&entry.id)]) % count;
+    ('A'..='Z').nth(draw as usize).map_or(Reading::Nothing, Reading::Letter)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
 
-    fn entry(id: &str) -> Entry {
+    use super::*;
+
+    pub(super) fn entry(id: &str) -> Entry {
         Entry {
             id: id.into(),
             pictures: Vec::new(),
@@ -314,47 +387,52 @@ mod tests {
 
     #[test]
     fn shuffled_options_keep_the_right_one() {
-        let bench = named("vstar").unwrap();
         let mut golds = BTreeSet::new();
         for n in 0..50 {
-            let shuffled = bench.ordered(&entry(&n.to_string()), Order::Shuffled, 7);
+            let shuffled = Form::Shuffled.of(&entry(&n.to_string()), 7);
             let Answer::Choice(gold) = shuffled.answer else { continue };
             golds.insert(gold);
-            assert_eq!(shuffled.options[gold as usize - 'A' as usize], "red");
-            assert_eq!(shuffled, bench.ordered(&entry(&n.to_string()), Order::Shuffled, 7), "the same each time");
-            let mut options = shuffled.options.clone();
-            options.sort();
-            assert_eq!(options, ["blue", "grey", "pink", "red"]);
+            assert_eq!(shuffled.options[position(gold)], "red");
+            assert_eq!(shuffled, Form::Shuffled.of(&entry(&n.to_string()), 7), "the same each time");
+            let options: BTreeSet<&str> = shuffled.options.iter().map(String::as_str).collect();
+            assert_eq!(options.into_iter().collect::<Vec<_>>(), ["blue", "grey", "pink", "red"]);
         }
         assert_eq!(golds.into_iter().collect::<String>(), "ABCD");
-        assert_eq!(bench.ordered(&entry("x"), Order::Published, 7), entry("x"));
+        assert_eq!(Form::Published.of(&entry("x"), 7), entry("x"));
+        let mut printed = entry("x");
+        printed.meta.insert(ask::PROMPT.into(), "(A) red".into());
+        let vstar = named("vstar").unwrap();
+        assert_eq!(vstar.forms(&printed, false), [Form::Published]);
+        assert_eq!(vstar.forms(&entry("x"), true), [Form::Published, Form::Shuffled]);
     }
 
     #[test]
-    fn questions_are_put_as_their_authors_put_them() {
-        let ask = |name: &str, entry: &Entry| (named(name).unwrap().ask)(entry);
-        let plain = entry("x");
-        let listed = "(A) red\n(B) blue\n(C) grey\n(D) pink";
-        assert_eq!(ask("vstar", &plain), format!("Which?\n{listed}\n{LETTER}"));
-        assert_eq!(
-            ask("hrbench", &plain),
-            "Which?\nOptions:\nA. red\nB. blue\nC. grey\nD. pink\nPlease select the correct answer from the options above. \n"
-        );
-        assert!(
-            ask("mme-realworld", &plain)
-                .starts_with(&format!("Which? The choices are listed below:\n{listed}\nSelect"))
-        );
-        assert!(ask("mme-realworld", &plain).ends_with("correct option.\nThe best answer is: "));
-        assert!(ask("muir", &plain).starts_with(&format!("Question: Which?\nChoices:\n{listed}\nHint: Please")));
-        assert_eq!(ask("mantis", &plain), format!("Which?\n {}\n{LETTER}", listed.replace('\n', "\n ")));
-        let short = Entry { options: Vec::new(), ..plain.clone() };
-        assert!(ask("mantis", &short).ends_with(
-            "Q: Which?\nYou can first give your analysis, and then give your final answer as \"Final Answer:\""
-        ));
-        assert!(ask("mig", &short).starts_with("Which?Format:<|box_start|>(x1,y1),(x2,y2)<|box_start|>."));
-        let mut published = plain.clone();
-        published.meta.insert("prompt".into(), "As printed".into());
-        assert_eq!([ask("blink", &published), ask("vstar-questions", &published)], ["As printed"; 2]);
-        assert!(named("nonsense").unwrap_err().to_string().contains("none of vstar, vstar-questions, hrbench"));
+    fn the_four_orders_of_a_question_are_one_cluster() {
+        let (hrbench, one) = (named("hrbench").unwrap(), entry("1"));
+        let mut turned = Entry { id: "2".into(), ..one.clone() };
+        turned.options.rotate_left(1);
+        assert_eq!(hrbench.cluster(&one), hrbench.cluster(&turned));
+        assert_ne!(hrbench.cluster(&one), hrbench.cluster(&Entry { question: "Where?".into(), ..turned.clone() }));
+        assert_ne!(named("blink").unwrap().cluster(&one), named("blink").unwrap().cluster(&turned));
+        turned.meta.insert("cycle_category".into(), 3.into());
+        assert_eq!(hrbench.rows(&turned), ["direct_attributes", "order 3"]);
+    }
+
+    #[test]
+    fn mme_realworld_has_rows_of_three_depths() {
+        let rows = |kind: &str, pairs: &[(&str, &str)]| {
+            let meta = pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+            named("mme-realworld").unwrap().rows(&Entry { kind: kind.into(), meta, ..entry("x") })
+        };
+        let files = [("Task", "Perception"), ("Subtask", "Monitoring"), ("Category", "Person/Attribute/Color")];
+        let wanted = ["Perception", "Perception/Monitoring", "Perception/Monitoring/person/attribute"];
+        assert_eq!(rows("Monitoring", &files), wanted);
+        assert_eq!(rows("Perception/Monitoring", &[("l2-category", "person/attribute_colour")]), wanted);
+        assert_eq!(rows("Perception", &[]), ["Perception"]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_those_that_are() {
+        assert!(named("nonsense").unwrap_err().to_string().contains("none of vstar, hrbench, mme-realworld, mig"));
     }
 }

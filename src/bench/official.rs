@@ -11,6 +11,8 @@ pub enum Reading {
     Letter(char),
     /// No option.
     Nothing,
+    /// Whether the reply is the gold text.
+    Compared(bool),
     /// No rule applies: the protocol asks a judge model here.
     Judge,
 }
@@ -26,7 +28,7 @@ fn letters(options: &[String]) -> impl Iterator<Item = (char, &String)> {
     ('A'..='Z').zip(options)
 }
 
-/// The groups of the first match. Patterns are constants that compile.
+/// The groups of the first match. Patterns are constants, which the tests compile.
 fn groups<const N: usize>(pattern: &str, text: &str) -> Option<[String; N]> {
     let found = Regex::new(pattern).ok()?.captures(text)?;
     let groups: Vec<String> = found.iter().skip(1).flatten().map(|group| group.as_str().to_owned()).collect();
@@ -100,11 +102,23 @@ pub fn mme_realworld(reply: &str, options: &[String]) -> Reading {
     Reading::of(option.map(|(letter, _)| letter))
 }
 
-/// BLINK as lmms-eval reads it (`blink/utils.py`): the first letter of the reply, whatever word it begins. (The authors match
-/// replies with options by GPT-3.5.)
-pub fn blink(reply: &str) -> Reading {
-    let first = reply.trim_start_matches(|c: char| c == '(' || c.is_whitespace()).chars().next();
-    Reading::of(first.filter(char::is_ascii_alphabetic).map(|letter| letter.to_ascii_uppercase()))
+/// BLINK's own (`eval/test_benchmark.py`, `analyze_answer`): a letter from A to E alone, with or without brackets; else the only
+/// `(A)` among the words of the last paragraph, else of the reply. Anything else goes to a judge. (lmms-eval takes the first letter of the
+/// reply, whatever word it begins.)
+pub fn blink(reply: &str, options: usize) -> Reading {
+    let alone = reply.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(reply);
+    if let Some(letter) = ('A'..='E').find(|letter| alone.chars().eq([*letter])) {
+        return Reading::Letter(letter);
+    }
+    let among = |text: &str| -> Vec<char> {
+        let is_word = |letter: &char| text.split_whitespace().any(|word| word.chars().eq(['(', *letter, ')']));
+        ('A'..='E').take(options).filter(is_word).collect()
+    };
+    let last = reply.rsplit("\n\n").next().map(among).unwrap_or_default();
+    match (&last[..], &among(reply)[..]) {
+        ([letter], _) | (_, [letter]) => Reading::Letter(*letter),
+        _ => Reading::Judge,
+    }
 }
 
 /// MuirBench's own, which is MMMU's (`postprocess.py`): letters in brackets, else letters between spaces, else, in a reply of more
@@ -130,8 +144,8 @@ pub fn muirbench(reply: &str, options: &[String]) -> Reading {
 
 /// What follows `final answer:` in any case, or the whole reply (Mantis-Eval's `parse_answer`).
 fn final_answer(reply: &str) -> &str {
-    let found = Regex::new("(?i)final answer:").ok().and_then(|mark| mark.find(reply));
-    found.map_or(reply, |mark| reply[mark.end()..].trim())
+    const MARK: &str = "final answer:";
+    reply.to_ascii_lowercase().find(MARK).map_or(reply, |at| reply[at + MARK.len()..].trim())
 }
 
 /// Mantis-Eval's own (`mantis/benchmark/eval.py`), multiple choice: the letter after `Answer: ` at the start, else the first letter at all,
@@ -190,8 +204,8 @@ pub fn mig_box(reply: &str) -> Option<[f64; 4]> {
     Some(numbers.map(|number| if is_thousandth(number) { number / 1000.0 } else { number }))
 }
 
-/// MIG-Bench's own overlap of two boxes in fractions (`calculate_iou`). A gold box of no area overlaps nothing, or counts negative in
-/// the union, as there; where that divides by zero, it is 0.
+/// MIG-Bench's own overlap of two boxes in fractions (`calculate_iou`); 0 where that divides by zero, or where numbers have more digits than
+/// can be.
 pub fn mig_iou(gold: [f64; 4], found: [f64; 4]) -> f64 {
     let (left, top) = (gold[0].max(found[0]), gold[1].max(found[1]));
     let (right, bottom) = (gold[2].min(found[2]), gold[3].min(found[3]));
@@ -201,12 +215,14 @@ pub fn mig_iou(gold: [f64; 4], found: [f64; 4]) -> f64 {
     let area = |b: [f64; 4]| (b[2] - b[0]) * (b[3] - b[1]);
     let common = (right - left) * (bottom - top);
     let union = area(gold) + area(found) - common;
-    if union == 0.0 { 0.0 } else { common / union }
+    if union > 0.0 && union.is_finite() { common / union } else { 0.0 }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::Reading::{Judge, Letter, Nothing};
     use super::*;
 
@@ -267,15 +283,23 @@ mod tests {
     }
 
     #[test]
-    fn blink_takes_the_first_letter() {
+    fn blink_takes_a_letter_alone_or_the_only_one_in_brackets() {
         let cases = [
+            ("B", Letter('B')),
             ("(B)", Letter('B')),
-            ("a", Letter('A')),
-            (" ( C", Letter('C')),
-            ("The answer is B", Letter('T')),
-            ("1", Nothing),
+            ("E", Letter('E')),
+            ("I think (B) is closer", Letter('B')),
+            ("(A) is a cup.\n\n(B) is closer", Letter('B')),
+            ("Only (A) fits.\n\nNothing else does", Letter('A')),
+            ("(A) or (B)", Judge),
+            ("(A) is near.\n\n(A) and (B) are", Judge),
+            ("(C) is closer", Judge),
+            ("The answer is (B).", Judge),
+            ("b", Judge),
+            ("The answer is B", Judge),
+            ("", Judge),
         ];
-        cases.iter().for_each(|(reply, wanted)| assert_eq!(blink(reply), *wanted, "{reply}"));
+        cases.iter().for_each(|(reply, wanted)| assert_eq!(blink(reply, 2), *wanted, "{reply}"));
     }
 
     #[test]
@@ -361,5 +385,42 @@ mod tests {
         // A gold box with its corners the wrong way round.
         assert_eq!(mig_iou([0.5, 0.0, 0.4, 1.0], [0.0, 0.0, 1.0, 1.0]), 0.0);
         assert_eq!(mig_iou([0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2]), 0.0);
+        assert_eq!(mig_iou([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, f64::INFINITY, 1.0]), 0.0);
+    }
+
+    /// Texts of the pieces that the rules look for, and of anything.
+    fn replies() -> impl Strategy<Value = String> {
+        let pieces =
+            ["A", "(B)", " ", "\n\n", "É", "final answer:", "Answer: C", "(1,2),(3,4)", "[0.1, 9, 1]", "ß", "."];
+        let made =
+            prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..9).prop_map(|pieces| pieces.concat());
+        prop_oneof![made, any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn every_reply_is_read(reply in replies(), texts in prop::collection::vec("[a-cA-C é]{0,3}", 0..6)) {
+            let count = texts.len();
+            let among = |reading: Reading| match reading {
+                Letter(letter) => letters(&texts).any(|(own, _)| own == letter),
+                _ => true,
+            };
+            prop_assert!(among(hrbench(&reply, &texts)) && among(muirbench(&reply, &texts)));
+            prop_assert!(among(mantis_choice(&reply, &texts, 'A')));
+            prop_assert!(matches!(vstar(&reply), Letter('A'..='D') | Nothing));
+            prop_assert!(matches!(mme_realworld(&reply, &texts), Letter(_) | Nothing));
+            prop_assert!(matches!(blink(&reply, count), Letter('A'..='E') | Judge));
+            prop_assert!(matches!(mmiu(&reply), Letter('A'..='N') | Nothing | Judge));
+            prop_assert!(!mantis_text(&format!("{reply}four"), "three"));
+            let overlap = mig_box(&reply).map_or(0.0, |found| mig_iou([0.1, 0.1, 0.9, 0.9], found));
+            prop_assert!((0.0..=1.0).contains(&overlap));
+        }
+
+        #[test]
+        fn boxes_of_any_digits_are_read(n in prop::array::uniform4("[0-9]{1,400}"), gold in prop::array::uniform4(-1.0..2.0)) {
+            let [a, b, c, d] = n;
+            let found = mig_box(&format!("({a},{b}),({c},{d})")).unwrap();
+            prop_assert!(mig_iou(gold, found).is_finite());
+        }
     }
 }

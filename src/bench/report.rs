@@ -2,54 +2,67 @@
 
 use std::collections::BTreeMap;
 
-use imagent_analysis::stats::Interval;
+use imagent_analysis::stats::{Cluster, Interval, cluster_bootstrap};
 use imagent_analysis::table;
-use imagent_core::seed;
-use rand::Rng;
 use serde::Serialize;
 
-use super::run::Item;
-use super::{Bench, Join};
+use super::{Bench, Form, Join};
 
-/// Resamples of an interval.
-const RESAMPLES: u64 = 2000;
-
-/// The figures of one order of options.
+/// The figures of one form in which items were asked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Table {
-    /// The order of options.
-    pub order: String,
+    /// The form.
+    pub form: &'static str,
     /// By task, then by figure.
     pub tasks: BTreeMap<String, BTreeMap<String, Interval>>,
     /// All tasks joined as the benchmark joins them, by figure.
     pub joined: BTreeMap<String, Interval>,
-    /// Items that the benchmark's own protocol would have put to a judge model; they count as wrong.
-    pub judge: usize,
+    /// Replies that no rule decides, of a protocol that asks a judge then; they count as wrong where there is no judge, and where
+    /// `unreadable` counts them.
+    pub for_judge: usize,
+    /// Of these, how many the judge left open.
+    pub unreadable: usize,
 }
 
 /// The figures of a benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Its name.
-    pub bench: String,
+    pub bench: &'static str,
     /// How tasks are joined.
     pub joined: &'static str,
-    /// A table for each order of options.
+    /// The judge, where there was one.
+    pub judge: Option<String>,
+    /// A table for each form in which items were asked.
     pub tables: Vec<Table>,
 }
 
-/// An item's figures.
-type Figures<'a> = (&'a str, &'a str, BTreeMap<&'a str, f64>);
+/// What the report counts of an item.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// The form in which it was asked.
+    pub form: Form,
+    /// The rows that it counts in.
+    pub rows: Vec<String>,
+    /// What dependent items have in common.
+    pub cluster: u64,
+    /// Its figures; all items of a form have the same.
+    pub figures: BTreeMap<String, f64>,
+    /// Whether no rule decided it.
+    pub for_judge: bool,
+    /// Whether the judge left it open.
+    pub unreadable: bool,
+}
 
 impl Report {
     /// The figures of all items.
-    pub fn new(bench: &Bench, items: &[Item], seed: u64) -> Self {
+    pub fn new(bench: &Bench, judge: Option<String>, items: &[Counted], seed: u64) -> Self {
         let joined = if bench.join == Join::Items { "mean over items" } else { "mean over tasks" };
-        let of = |order: &super::Order| {
-            let own: Vec<&Item> = items.iter().filter(|item| item.order == order.name()).collect();
-            Table::new(order.name(), bench.join, &own, seed)
+        let of = |form: &Form| {
+            let own: Vec<&Counted> = items.iter().filter(|item| item.form == *form).collect();
+            (!own.is_empty()).then(|| Table::new(*form, bench.join, &own, seed))
         };
-        Self { bench: bench.name.into(), joined, tables: bench.orders.iter().map(of).collect() }
+        Self { bench: bench.name, joined, judge, tables: bench.forms.iter().filter_map(of).collect() }
     }
 
     /// The tables as text, a figure and its interval in percent to a column.
@@ -57,27 +70,52 @@ impl Report {
         let mut text = String::new();
         for one in &self.tables {
             if self.tables.len() > 1 {
-                text.push_str(&format!("options {}\n", one.order));
+                text.push_str(&format!("{}\n", one.form));
             }
-            let names: Vec<&String> = one.joined.keys().collect();
-            let row = |name: &str, figures: &BTreeMap<String, Interval>| {
-                let n = figures.values().next().map_or(0, |figure| figure.n);
-                let cell = |key: &&String| figures.get(*key).map_or_else(String::new, percent);
-                [name.to_owned(), n.to_string()].into_iter().chain(names.iter().map(cell)).collect::<Vec<_>>()
-            };
-            let mut rows: Vec<Vec<String>> = one.tasks.iter().map(|(task, figures)| row(task, figures)).collect();
-            rows.push(row(self.joined, &one.joined));
-            let header: Vec<&str> =
-                ["task", "items"].into_iter().chain(names.iter().map(|name| name.as_str())).collect();
-            text.push_str(&table(&header, &rows));
-            if one.judge > 0 {
+            text.push_str(&one.text(self.joined));
+            let judge = self.judge.as_deref();
+            if one.for_judge > 0 && judge.is_none() {
+                let n = one.for_judge;
                 text.push_str(&format!(
-                    "{} replies are for a judge model by the benchmark's protocol; without one they count as wrong\n",
-                    one.judge
+                    "{n} replies are for a judge model by the benchmark's protocol; they count as wrong\n"
                 ));
+            } else if one.for_judge > 0 {
+                let (judge, n, open) = (judge.unwrap_or_default(), one.for_judge, one.unreadable);
+                text.push_str(&format!("{n} replies were put to {judge}, which said no option of {open}\n"));
             }
         }
         text
+    }
+}
+
+impl Table {
+    fn new(form: Form, join: Join, items: &[&Counted], seed: u64) -> Self {
+        let mut rows: BTreeMap<&str, Vec<&Counted>> = BTreeMap::new();
+        let mut tasks: BTreeMap<&str, Vec<&Counted>> = BTreeMap::new();
+        for item in items {
+            item.rows.iter().for_each(|row| rows.entry(row).or_default().push(item));
+            tasks.entry(item.rows.first().map_or("", String::as_str)).or_default().push(item);
+        }
+        let joined = match join {
+            Join::Items => intervals(&[items.to_vec()], seed),
+            Join::Tasks => intervals(&tasks.into_values().collect::<Vec<_>>(), seed),
+        };
+        let tasks = rows.into_iter().map(|(row, own)| (row.to_owned(), intervals(&[own], seed))).collect();
+        let count = |is: fn(&Counted) -> bool| items.iter().filter(|item| is(item)).count();
+        let (for_judge, unreadable) = (count(|item| item.for_judge), count(|item| item.unreadable));
+        Self { form: form.name(), tasks, joined, for_judge, unreadable }
+    }
+
+    fn text(&self, joined: &str) -> String {
+        let names: Vec<&str> = self.joined.keys().map(String::as_str).collect();
+        let row = |name: &str, figures: &BTreeMap<String, Interval>| -> Vec<String> {
+            let n = figures.values().next().map_or(0, |figure| figure.n);
+            let cells = names.iter().map(|key| figures.get(*key).map_or_else(String::new, percent));
+            [name.to_owned(), n.to_string()].into_iter().chain(cells).collect()
+        };
+        let mut rows: Vec<Vec<String>> = self.tasks.iter().map(|(task, figures)| row(task, figures)).collect();
+        rows.push(row(joined, &self.joined));
+        table(&[&["task", "items"], &names[..]].concat(), &rows)
     }
 }
 
@@ -85,117 +123,65 @@ fn percent(figure: &Interval) -> String {
     format!("{:.1} [{:.1}, {:.1}]", 100.0 * figure.mean, 100.0 * figure.low, 100.0 * figure.high)
 }
 
-impl Table {
-    fn new(order: &str, join: Join, items: &[&Item], seed: u64) -> Self {
-        let figures: Vec<Figures<'_>> = items.iter().map(|item| figures(item)).collect();
-        let mut by_task: BTreeMap<&str, Vec<&Figures<'_>>> = BTreeMap::new();
-        for one in &figures {
-            by_task.entry(one.0).or_default().push(one);
+/// Each figure's mean over strata of the mean over items; dependent items are drawn together, within strata.
+fn intervals(strata: &[Vec<&Counted>], seed: u64) -> BTreeMap<String, Interval> {
+    let clusters: Vec<Vec<Cluster>> = strata.iter().map(|items| clusters(items)).collect();
+    let names = strata.iter().flatten().next().map(|item| item.figures.keys().cloned()).into_iter().flatten();
+    names.zip(cluster_bootstrap(&clusters, seed)).collect()
+}
+
+fn clusters(items: &[&Counted]) -> Vec<Cluster> {
+    let mut places: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut clusters: Vec<Cluster> = Vec::new();
+    for item in items {
+        let place = *places.entry(item.cluster).or_insert(clusters.len());
+        if place == clusters.len() {
+            clusters.push(Cluster { sums: vec![0.0; item.figures.len()], count: 0 });
         }
-        let tasks = by_task.iter().map(|(task, own)| ((*task).to_owned(), intervals(&[own.clone()], seed)));
-        let joined = match join {
-            Join::Items => intervals(&[figures.iter().collect()], seed),
-            Join::Tasks => intervals(&by_task.values().cloned().collect::<Vec<_>>(), seed),
-        };
-        let judge = items.iter().filter(|item| item.scores.judge).count();
-        Self { order: order.to_owned(), tasks: tasks.collect(), joined, judge }
+        let cluster = &mut clusters[place];
+        cluster.sums.iter_mut().zip(item.figures.values()).for_each(|(sum, value)| *sum += value);
+        cluster.count += 1;
     }
-}
-
-fn figures(item: &Item) -> Figures<'_> {
-    let scores = &item.scores;
-    let more = scores.more.iter().map(|(name, value)| (name.as_str(), *value));
-    let own = scores.official.map(|official| ("official", official));
-    (&item.task, &item.cluster, more.chain(own).chain([("strict", scores.strict)]).collect())
-}
-
-/// Each figure's mean over strata of the mean over items, with its percentile-bootstrap interval; clusters are drawn within strata.
-fn intervals(strata: &[Vec<&Figures<'_>>], seed: u64) -> BTreeMap<String, Interval> {
-    let names: Vec<&str> =
-        strata.iter().flatten().next().map(|one| one.2.keys().copied().collect()).unwrap_or_default();
-    let of = |name: &&str| {
-        let strata: Vec<Vec<(f64, f64)>> = strata.iter().map(|items| clusters(items, name)).collect();
-        let n = strata.iter().flatten().map(|(_, count)| *count as usize).sum();
-        let mean = joined(strata.iter().map(|clusters| ratio(clusters.iter())));
-        let mut means: Vec<f64> = (0..RESAMPLES)
-            .map(|resample| {
-                let mut rng = seed::rng(seed, &[seed::text(name), resample]);
-                joined(strata.iter().map(|clusters| {
-                    let drawn: Vec<_> =
-                        clusters.iter().map(|_| &clusters[rng.random_range(0..clusters.len())]).collect();
-                    ratio(drawn.into_iter())
-                }))
-            })
-            .collect();
-        means.sort_by(f64::total_cmp);
-        let at = |q: f64| means.get((q * (means.len() - 1) as f64).round() as usize).copied().unwrap_or(mean);
-        ((*name).to_owned(), Interval { mean, low: at(0.025), high: at(0.975), n })
-    };
-    names.iter().map(of).collect()
-}
-
-/// Sum and number of items of each cluster.
-fn clusters(items: &[&Figures<'_>], name: &str) -> Vec<(f64, f64)> {
-    let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    for (_, cluster, figures) in items {
-        let sum = sums.entry(cluster).or_default();
-        *sum = (sum.0 + figures.get(name).copied().unwrap_or(0.0), sum.1 + 1.0);
-    }
-    sums.into_values().collect()
-}
-
-fn ratio<'a>(clusters: impl Iterator<Item = &'a (f64, f64)>) -> f64 {
-    let (sum, count) = clusters.fold((0.0, 0.0), |(a, b), (sum, count)| (a + sum, b + count));
-    if count > 0.0 { sum / count } else { 0.0 }
-}
-
-fn joined(strata: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = strata.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-    if count > 0.0 { sum / count } else { 0.0 }
+    clusters
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::named;
     use super::*;
-    use crate::bench::named;
-    use crate::bench::score::Scores;
 
-    fn item(number: usize, task: &str, cluster: &str, official: f64) -> Item {
-        let scores = Scores { official: Some(official), strict: 0.0, judge: official == 0.0, ..Scores::default() };
-        let [order, task, cluster] = ["published", task, cluster].map(str::to_owned);
-        let [id, question, gold, reply, end] = std::array::from_fn(|_| String::new());
-        Item { number, id, order, task, cluster, question, gold, turns: Vec::new(), reply, end, scores }
-    }
-
-    /// Two tasks of 8 and 2 items, all right and all wrong.
-    fn items() -> Vec<Item> {
-        (0..10).map(|n| item(n, if n < 8 { "a" } else { "b" }, &n.to_string(), if n < 8 { 1.0 } else { 0.0 })).collect()
+    fn item(row: &str, cluster: u64, official: f64) -> Counted {
+        let figures = [("official".to_owned(), official), ("strict".to_owned(), 0.0)].into();
+        let (form, open) = (Form::Published, official == 0.0);
+        Counted { form, rows: vec![row.to_owned()], cluster, figures, for_judge: open, unreadable: false }
     }
 
     #[test]
     fn figures_are_joined_over_items_or_tasks() {
-        let joined = |bench: &str| Report::new(named(bench).unwrap(), &items(), 1).tables.remove(0);
-        let (items, tasks) = (joined("muir"), joined("blink"));
-        assert_eq!((items.joined["official"].mean, items.joined["official"].n), (0.8, 10));
-        assert_eq!((tasks.joined["official"].mean, tasks.joined["official"].low), (0.5, 0.5), "tasks are not drawn");
-        assert_eq!((items.tasks["b"]["official"].mean, items.judge), (0.0, 2));
-        assert!(items.joined["official"].low < 0.7 && items.joined["official"].high > 0.9);
-        let text = Report::new(named("muir").unwrap(), &self::items(), 1).text();
+        // Two tasks of eight items and two, all right and all wrong.
+        let items: Vec<Counted> =
+            (0..10).map(|n| item(if n < 8 { "a" } else { "b" }, n, f64::from(u8::from(n < 8)))).collect();
+        let report =
+            |bench: &str, judge: Option<&str>| Report::new(named(bench).unwrap(), judge.map(str::to_owned), &items, 1);
+        let (by_item, by_task) = (report("muir", None), report("blink", None));
+        let official = |report: &Report| report.tables[0].joined["official"];
+        assert_eq!((official(&by_item).mean, official(&by_item).n), (0.8, 10));
+        assert!(official(&by_item).low < 0.7 && official(&by_item).high > 0.9);
+        assert_eq!((official(&by_task).mean, official(&by_task).low), (0.5, 0.5), "tasks are not drawn");
+        assert_eq!(by_item.tables[0].tasks["b"]["official"].mean, 0.0);
+        let text = by_item.text();
         assert!(text.contains("80.0 [") && text.contains("2 replies are for a judge"), "{text}");
+        assert!(!text.contains("published"), "one table needs no head: {text}");
+        let text = report("blink", Some("m")).text();
+        assert!(text.contains("2 replies were put to m, which said no option of 0"), "{text}");
     }
 
     #[test]
-    fn dependent_items_widen_the_interval() {
-        let rows = |clusters: usize| -> Vec<Item> {
-            (0..80).map(|n| item(n, "a", &(n % clusters).to_string(), ((n % clusters) % 2) as f64)).collect()
-        };
-        let width = |clusters| {
-            let report = Report::new(named("hrbench").unwrap(), &rows(clusters), 1);
-            let figure = report.tables[0].joined["official"];
-            assert_eq!(figure.mean, 0.5);
-            figure.high - figure.low
-        };
-        assert!(width(20) > 1.7 * width(80), "four times the variance");
+    fn dependent_items_are_one_cluster() {
+        let items: Vec<Counted> = [1, 2, 1, 3].into_iter().map(|cluster| item("a", cluster, 1.0)).collect();
+        let made = clusters(&items.iter().collect::<Vec<_>>());
+        assert_eq!(made.iter().map(|cluster| cluster.count).collect::<Vec<_>>(), [2, 1, 1]);
+        assert_eq!(made[0].sums, [2.0, 0.0]);
     }
 }

@@ -1,109 +1,58 @@
 //! A benchmark from the first item to the last: what is played is written down at once, so that a run goes on where it stopped.
 //!
 //! ```text
-//! OUT/
-//!   bench.json         what is run; another benchmark, model or setting is refused
-//!   items.jsonl        a line an item: question, turns, reply, scores; items-2-of-4.jsonl of a shard
-//!   result.json        the tables, once every item is there
+//! DIR/
+//!   config.toml        the resolved config
+//!   bench.toml         which benchmark, and how it is asked; another one, or another config, is refused
+//!   rollouts.jsonl     a line an item: the trajectory, how it was asked, and its figures as `parts`
+//!   rollouts-2-of-4.jsonl   the same of a part, until all are joined
+//!   judged.jsonl       what a judge said, where there was one
+//!   eval.json          the tables, once every item is there
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use imagent_core::{BoxFrame, Sample, Toolbox, Trajectory};
-use imagent_data::DataError;
-use imagent_data::formats::{Entry, Reader};
+use imagent_analysis::ablation::EVAL_ROLLOUTS;
+use imagent_analysis::record::{LinesWriter, read_lines, write_atomic};
+use imagent_analysis::{TrajectoryRecord, write_rollouts};
+use imagent_core::{BoxFrame, Policy, Sample, Score, ScoredTrajectory, Toolbox, Trajectory};
+use imagent_data::formats::{Entry, FOLDER, Reader};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::report::Report;
-use super::score::{Scores, reply, score};
-use super::{Bench, Order};
+use super::judge::Judge;
+use super::official::Reading;
+use super::report::{Counted, Report};
+use super::score::{OFFICIAL, STRICT, Scores, Scoring, reply};
+use super::{Bench, BenchError, Form};
+use crate::error::Error;
+use crate::run::folder::difference;
 
-/// Items played at once. Scores do not depend on it.
+/// Items played at once. Figures do not depend on it.
 const BATCH: usize = 32;
-
-/// Why a benchmark did not run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BenchError {
-    /// There is no such benchmark.
-    #[error("{name:?} is none of {known}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// The dataset is of another format.
-    #[error("{bench} is read from the format {wanted}, and this is {found}")]
-    Format {
-        /// The benchmark.
-        bench: &'static str,
-        /// What it takes.
-        wanted: String,
-        /// What there is.
-        found: &'static str,
-    },
-    /// A shard that does not exist.
-    #[error("shard {shard} of {shards}: count from 1 to {shards}")]
-    Shard {
-        /// Which one.
-        shard: usize,
-        /// Of how many.
-        shards: usize,
-    },
-    /// The output folder is of another run.
-    #[error("{path}: holds a run with another `{key}` ({found}, not {wanted})", path = path.display())]
-    Other {
-        /// The folder.
-        path: PathBuf,
-        /// The first key that differs.
-        key: String,
-        /// Its value there.
-        found: String,
-        /// Its value here.
-        wanted: String,
-    },
-    /// A line that this program did not write.
-    #[error("{path}:{line}: {problem}", path = path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A file could not be read or written.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The dataset is refused.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The model failed.
-    #[error(transparent)]
-    Play(#[from] imagent_algorithms::TrainError),
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> BenchError {
-    let path = path.to_owned();
-    move |source| BenchError::Io { path, source }
-}
+/// What a run may have otherwise when it goes on: figures do not depend on it, or the last run says.
+const FREE: [&str; 11] = [
+    "alarms",
+    "data.eval.cache_mib",
+    "data.eval.limit",
+    "endpoint.at_once",
+    "endpoint.connect_timeout",
+    "endpoint.max_wait",
+    "endpoint.retries",
+    "endpoint.timeout",
+    "judge",
+    "model.device",
+    "name",
+];
 
 /// What part is run, and how.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// Where the transcript goes.
-    pub out: PathBuf,
+    /// The folder of the transcript.
+    pub dir: PathBuf,
     /// Only the first so many rows of the dataset.
     pub limit: Option<usize>,
     /// Which part of how many, counted from 1: every so-manieth item.
@@ -114,257 +63,296 @@ pub struct BenchOptions {
     pub plain: bool,
     /// Draws orders of options, resamples of intervals, and what an official rule draws.
     pub seed: u64,
-    /// What else makes this run what it is, for `bench.json`: model, tools, limits …
-    pub settings: Value,
+    /// The resolved config.
+    pub config: String,
 }
 
-/// One turn of a transcript.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Said {
-    /// What the model wrote.
-    pub text: String,
-    /// What it was told then, where it called a tool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observation: Option<String>,
-}
-
-/// A line of `items.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Item {
+/// A line of the transcript.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Line {
     /// The item's number among all, counted from 0.
-    pub number: usize,
-    /// The entry's id, with the order of options where it is not the published one.
-    pub id: String,
-    /// The order of options.
-    pub order: String,
-    /// Its row in the table.
-    pub task: String,
-    /// What dependent items have in common.
-    pub cluster: String,
-    /// What was asked.
-    pub question: String,
-    /// The gold answer.
-    pub gold: String,
-    /// What was said.
-    pub turns: Vec<Said>,
-    /// What was graded.
-    pub reply: String,
-    /// Why the episode ended.
-    pub end: String,
-    /// What it is worth.
-    pub scores: Scores,
+    number: usize,
+    /// The form in which it was asked.
+    form: String,
+    /// The rows of the table that it counts in.
+    rows: Vec<String>,
+    /// What the benchmark's own rule, or its judge, read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read: Option<String>,
+    /// Whether no rule decides it and the protocol asks a judge.
+    for_judge: bool,
+    /// What was played; its reward is the strict figure.
+    #[serde(flatten)]
+    record: TrajectoryRecord,
 }
 
-/// Plays samples: a trajectory for each, in order.
+/// Plays samples.
 pub trait Player {
-    /// Plays them.
+    /// A trajectory for each sample, in order.
     ///
     /// # Errors
     /// When the model fails.
-    fn play(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, imagent_algorithms::TrainError>;
-}
-
-/// Runs what is not yet written down, and reports once all is there: `None` if it was told to stop, or while other shards are missing.
-///
-/// `watch(done, all)` is asked after each batch whether to go on.
-///
-/// # Errors
-/// A dataset of another format, an output folder of another run, a failing model.
-pub fn run(
-    bench: &Bench,
-    reader: &dyn Reader,
-    player: &mut dyn Player,
-    options: &BenchOptions,
-    watch: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<Option<Report>, BenchError> {
-    check(bench, reader, options)?;
-    let rows = options.limit.unwrap_or(usize::MAX).min(reader.len());
-    let all: Vec<(usize, Order)> = bench.orders.iter().flat_map(|order| (0..rows).map(|row| (row, *order))).collect();
-    fs::create_dir_all(&options.out).map_err(io(&options.out))?;
-    agree(bench, options, rows)?;
-    let mut items = written(&options.out)?;
-    let (shard, shards) = options.shard;
-    let mine = (0..all.len()).filter(|number| number % shards == shard - 1);
-    let left: Vec<usize> = mine.filter(|number| !items.contains_key(number)).collect();
-    let mut transcript = Transcript::open(options)?;
-    let of_shard = (0..all.len()).filter(|number| number % shards == shard - 1).count();
-    for batch in left.chunks(BATCH) {
-        let entries =
-            batch.iter().map(|&number| entry(bench, reader, all[number], options)).collect::<Result<Vec<_>, _>>()?;
-        let samples: Vec<Arc<Sample>> = entries.iter().map(|(_, sample)| Arc::clone(sample)).collect();
-        let played = player.play(&samples)?;
-        for ((&number, (entry, sample)), trajectory) in batch.iter().zip(&entries).zip(&played) {
-            let scores = score(bench, entry, trajectory, options.frame, options.seed);
-            let item = item(bench, number, all[number].1, (entry, sample), trajectory, scores);
-            transcript.add(&item)?;
-            items.insert(number, item);
-        }
-        let done = items.keys().filter(|number| *number % shards == shard - 1).count();
-        if !watch(done, of_shard) {
-            return Ok(None);
-        }
-    }
-    if items.len() < all.len() {
-        return Ok(None);
-    }
-    let items: Vec<Item> = items.into_values().collect();
-    Ok(Some(Report::new(bench, &items, options.seed)))
-}
-
-fn check(bench: &Bench, reader: &dyn Reader, options: &BenchOptions) -> Result<(), BenchError> {
-    let (shard, shards) = options.shard;
-    if shard < 1 || shard > shards {
-        return Err(BenchError::Shard { shard, shards });
-    }
-    // A folder of ours may have been imported from the benchmark.
-    let found = reader.format();
-    if bench.formats.is_empty() || found == imagent_data::formats::FOLDER || bench.formats.contains(&found) {
-        return Ok(());
-    }
-    Err(BenchError::Format { bench: bench.name, wanted: bench.formats.join(" or "), found })
-}
-
-/// An item as it is put to the model.
-fn entry(
-    bench: &Bench,
-    reader: &dyn Reader,
-    (row, order): (usize, Order),
-    options: &BenchOptions,
-) -> Result<(Entry, Arc<Sample>), BenchError> {
-    let images = reader.sample(row)?.images;
-    let entry = bench.ordered(&reader.entry(row)?, order, options.seed);
-    let sample = if options.plain { entry.sample(images) } else { bench.sample(&entry, images) };
-    Ok((entry, Arc::new(sample)))
-}
-
-fn item(
-    bench: &Bench,
-    number: usize,
-    order: Order,
-    (entry, sample): (&Entry, &Sample),
-    trajectory: &Trajectory,
-    scores: Scores,
-) -> Item {
-    let said = |turn: &imagent_core::TurnRecord| Said {
-        text: turn.text.clone(),
-        observation: turn.tool.as_ref().map(|tool| tool.text.clone()),
-    };
-    Item {
-        number,
-        id: entry.id.clone(),
-        order: order.name().into(),
-        task: bench.task(entry),
-        cluster: bench.cluster(entry),
-        question: sample.question.clone(),
-        gold: sample.answer.clone(),
-        turns: trajectory.turns.iter().map(said).collect(),
-        reply: reply(trajectory),
-        end: trajectory.end.name().into(),
-        scores,
-    }
-}
-
-/// Writes down what is run, or compares with what was written.
-fn agree(bench: &Bench, options: &BenchOptions, rows: usize) -> Result<(), BenchError> {
-    let mut wanted = serde_json::Map::new();
-    wanted.insert("bench".into(), bench.name.into());
-    wanted.insert("rows".into(), rows.into());
-    wanted.insert("seed".into(), options.seed.into());
-    wanted.insert("plain".into(), options.plain.into());
-    wanted.insert("settings".into(), options.settings.clone());
-    let path = options.out.join("bench.json");
-    if !path.exists() {
-        let wanted = Value::Object(wanted);
-        return replace(&path, &format!("{wanted:#}\n"));
-    }
-    let text = fs::read_to_string(&path).map_err(io(&path))?;
-    let broken = |problem: String| BenchError::Line { path: path.clone(), line: 1, problem };
-    let found: serde_json::Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-    match wanted.iter().find(|(key, value)| found.get(*key) != Some(value)) {
-        None => Ok(()),
-        Some((key, wanted)) => Err(BenchError::Other {
-            path: options.out.clone(),
-            key: key.clone(),
-            found: found.get(key).map_or_else(|| "nothing".to_owned(), Value::to_string),
-            wanted: wanted.to_string(),
-        }),
-    }
-}
-
-/// Writes a file whole, or not at all.
-pub(crate) fn replace(path: &Path, text: &str) -> Result<(), BenchError> {
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    fs::write(&part, text).map_err(io(&part))?;
-    fs::rename(&part, path).map_err(io(path))
-}
-
-/// The items of all transcripts in the folder, by number. A last line that was cut off is passed over.
-fn written(out: &Path) -> Result<BTreeMap<usize, Item>, BenchError> {
-    let mut items = BTreeMap::new();
-    for entry in fs::read_dir(out).map_err(io(out))? {
-        let path = entry.map_err(io(out))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !(name.starts_with("items") && name.ends_with(".jsonl")) {
-            continue;
-        }
-        let mut lines = BufReader::new(File::open(&path).map_err(io(&path))?);
-        let (mut text, mut line) = (String::new(), 0);
-        while lines.read_line(&mut text).map_err(io(&path))? > 0 {
-            line += 1;
-            if text.ends_with('\n') {
-                let item: Item = serde_json::from_str(&text).map_err(|error| BenchError::Line {
-                    path: path.clone(),
-                    line,
-                    problem: error.to_string(),
-                })?;
-                items.insert(item.number, item);
-            }
-            text.clear();
-        }
-    }
-    Ok(items)
-}
-
-/// The transcript of a shard.
-struct Transcript {
-    path: PathBuf,
-    file: File,
-}
-
-impl Transcript {
-    /// Opens the file to go on after its last whole line.
-    fn open(options: &BenchOptions) -> Result<Self, BenchError> {
-        let (shard, shards) = options.shard;
-        let name = if shards == 1 { "items.jsonl".to_owned() } else { format!("items-{shard}-of-{shards}.jsonl") };
-        let path = options.out.join(name);
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(io(&path))?;
-        let bytes = fs::read(&path).map_err(io(&path))?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        file.set_len(whole as u64).map_err(io(&path))?;
-        Ok(Self { path, file })
-    }
-
-    fn add(&mut self, item: &Item) -> Result<(), BenchError> {
-        let broken = |error: serde_json::Error| BenchError::Line {
-            path: self.path.clone(),
-            line: 0,
-            problem: error.to_string(),
-        };
-        let line = serde_json::to_string(item).map_err(broken)?;
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(io(&self.path))
-    }
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error>;
 }
 
 impl<P, T, R, M, O> Player for crate::Experiment<P, T, R, M, O>
 where
-    P: imagent_core::Policy,
+    P: Policy,
     T: Toolbox + ?Sized,
     R: imagent_core::Reward + ?Sized,
     M: imagent_core::MaskSet + ?Sized,
     O: imagent_core::PolicyOptimizer + ?Sized,
 {
-    fn play(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, imagent_algorithms::TrainError> {
-        self.play_all(samples)
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error> {
+        Ok(self.play_all(samples)?)
+    }
+}
+
+/// A benchmark on a dataset.
+struct Course<'a> {
+    reader: &'a dyn Reader,
+    options: &'a BenchOptions,
+    scoring: Scoring,
+    forms: Vec<Form>,
+}
+
+/// Plays what is not yet written down, and reports once all is there: `None` if it was told to stop, or while other parts are missing.
+///
+/// `watch(done)` is told how many items of this part are there, and says whether to go on.
+///
+/// # Errors
+/// A judge for a benchmark without one, a dataset of another format, a folder of another run, a failing model or judge.
+pub fn run(
+    bench: &'static Bench,
+    reader: &dyn Reader,
+    player: &mut dyn Player,
+    judge: Option<&mut Judge<'_>>,
+    options: &BenchOptions,
+    watch: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Report>, Error> {
+    let course = Course::new(bench, reader, options, judge.is_some())?;
+    agree(&options.dir.join("config.toml"), &options.config)?;
+    agree(&options.dir.join("bench.toml"), &course.settings())?;
+    let mut transcript = LinesWriter::open(&course.own_file())?;
+    let there = course.lines()?;
+    let mine: Vec<usize> = course.wanted().filter(|&number| course.is_mine(number)).collect();
+    let left: Vec<usize> = mine.iter().copied().filter(|number| !there.contains_key(number)).collect();
+    let mut done = mine.len() - left.len();
+    drop(there);
+    for batch in left.chunks(BATCH) {
+        for line in course.play(batch, player)? {
+            transcript.append(&line)?;
+        }
+        done += batch.len();
+        if !watch(done) {
+            return Ok(None);
+        }
+    }
+    drop(transcript);
+    let lines = course.lines()?;
+    if course.wanted().any(|number| !lines.contains_key(&number)) {
+        return Ok(None);
+    }
+    course.finish(lines, judge).map(Some)
+}
+
+impl<'a> Course<'a> {
+    fn new(
+        bench: &'static Bench,
+        reader: &'a dyn Reader,
+        options: &'a BenchOptions,
+        judged: bool,
+    ) -> Result<Self, Error> {
+        let (shard, shards) = options.shard;
+        if shard < 1 || shard > shards {
+            return Err(BenchError::Shard { shard, shards }.into());
+        }
+        // A folder of ours may have been imported from the benchmark.
+        let found = reader.format();
+        if found != FOLDER && !bench.formats.contains(&found) {
+            let wanted = bench.formats.iter().chain([&FOLDER]).copied().collect::<Vec<_>>().join(" or ");
+            return Err(BenchError::Format { bench: bench.name, wanted, found }.into());
+        }
+        if judged && !bench.has_judge() {
+            return Err(BenchError::NoJudge { bench: bench.name }.into());
+        }
+        let scoring = Scoring { bench, frame: options.frame, seed: options.seed, judged };
+        let forms = bench.forms(&reader.entry(0)?, options.plain);
+        Ok(Self { reader, options, scoring, forms })
+    }
+
+    /// How the benchmark is asked.
+    fn settings(&self) -> String {
+        #[derive(Serialize)]
+        struct Settings {
+            bench: &'static str,
+            plain: bool,
+            frame: BoxFrame,
+        }
+        let BenchOptions { plain, frame, .. } = *self.options;
+        // Names and a truth value are TOML.
+        toml::to_string(&Settings { bench: self.scoring.bench.name, plain, frame }).unwrap_or_default()
+    }
+
+    /// The numbers of the items that are to be reported.
+    fn wanted(&self) -> std::ops::Range<usize> {
+        0..self.options.limit.unwrap_or(usize::MAX).min(self.reader.len()) * self.forms.len()
+    }
+
+    fn is_mine(&self, number: usize) -> bool {
+        let (shard, shards) = self.options.shard;
+        number % shards == shard - 1
+    }
+
+    /// The file that this part is written to.
+    fn own_file(&self) -> PathBuf {
+        let (shard, shards) = self.options.shard;
+        let part = format!("rollouts-{shard}-of-{shards}.jsonl");
+        self.options.dir.join(if shards == 1 { EVAL_ROLLOUTS } else { &part })
+    }
+
+    /// An item's entry in its form.
+    fn entry(&self, number: usize) -> Result<(Form, Entry), Error> {
+        let form = self.forms[number % self.forms.len()];
+        Ok((form, form.of(&self.reader.entry(number / self.forms.len())?, self.options.seed)))
+    }
+
+    fn play(&self, numbers: &[usize], player: &mut dyn Player) -> Result<Vec<Line>, Error> {
+        let (mut entries, mut samples) = (Vec::new(), Vec::new());
+        for &number in numbers {
+            let (form, entry) = self.entry(number)?;
+            let images = self.reader.sample(number / self.forms.len())?.images;
+            let question = self.scoring.bench.question(&entry, form, self.options.frame, self.options.plain);
+            samples.push(Arc::new(Sample { question, ..entry.sample(images) }));
+            entries.push((number, form, entry));
+        }
+        let played = player.episodes(&samples)?;
+        let line = |((number, form, entry), trajectory): ((usize, Form, Entry), Trajectory)| {
+            let scored = ScoredTrajectory { trajectory, score: Score::default() };
+            let record = TrajectoryRecord::from(&scored);
+            self.line(number, form, &entry, record)
+        };
+        Ok(entries.into_iter().zip(played).map(line).collect())
+    }
+
+    /// A line with the figures of what was played.
+    fn line(&self, number: usize, form: Form, entry: &Entry, record: TrajectoryRecord) -> Line {
+        let scores = self.scoring.of(entry, &record);
+        let (rows, for_judge) = (self.scoring.bench.rows(entry), scores.open);
+        let mut line = Line { number, form: form.name().to_owned(), rows, read: None, for_judge, record };
+        line.take(scores);
+        line
+    }
+
+    /// All lines of the folder by number, with figures as they are given now. The joined file is read last: a part that goes while this
+    /// reads is in it.
+    fn lines(&self) -> Result<BTreeMap<usize, Line>, Error> {
+        let mut lines = BTreeMap::new();
+        for path in self.parts()?.into_iter().chain([self.options.dir.join(EVAL_ROLLOUTS)]) {
+            let read: Vec<Line> = match read_lines(&path) {
+                Err(imagent_analysis::AnalysisError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    continue;
+                }
+                read => read?,
+            };
+            for old in read {
+                let line = self.again(&path, old)?;
+                lines.insert(line.number, line);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// A line that was written before.
+    fn again(&self, path: &Path, old: Line) -> Result<Line, Error> {
+        let (form, entry) = self.entry(old.number)?;
+        if entry.id != old.record.sample {
+            let (path, number, found, wanted) = (path.to_owned(), old.number, old.record.sample, entry.id);
+            return Err(BenchError::OtherItem { path, number, found, wanted }.into());
+        }
+        Ok(self.line(old.number, form, &entry, old.record))
+    }
+
+    /// The files of parts.
+    fn parts(&self) -> Result<Vec<PathBuf>, Error> {
+        let dir = &self.options.dir;
+        let failed = |source| Error::Io { path: dir.clone(), source };
+        let mut parts = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("rollouts-") && name.ends_with(".jsonl") {
+                parts.push(path);
+            }
+        }
+        parts.sort();
+        Ok(parts)
+    }
+
+    /// Has the judge heard, writes the transcript whole, and counts.
+    fn finish(&self, mut lines: BTreeMap<usize, Line>, judge: Option<&mut Judge<'_>>) -> Result<Report, Error> {
+        let name = judge.as_ref().map(|judge| judge.name().to_owned());
+        let unreadable = judge.map_or(Ok(Vec::new()), |judge| self.judge(&mut lines, judge))?;
+        write_rollouts(&self.options.dir.join(EVAL_ROLLOUTS), &lines.values().collect::<Vec<_>>())?;
+        for part in self.parts()? {
+            // Another process may have joined the parts as well.
+            let _ = fs::remove_file(part);
+        }
+        let mut items = Vec::new();
+        for (number, Line { rows, for_judge, record, .. }) in lines {
+            if self.wanted().contains(&number) {
+                let (form, entry) = self.entry(number)?;
+                let (cluster, unreadable) = (self.scoring.bench.cluster(&entry), unreadable.contains(&number));
+                items.push(Counted { form, rows, cluster, figures: record.parts, for_judge, unreadable });
+            }
+        }
+        Ok(Report::new(self.scoring.bench, name, &items, self.options.seed))
+    }
+
+    /// Puts what no rule decides to the judge; the numbers of what it left open.
+    fn judge(&self, lines: &mut BTreeMap<usize, Line>, judge: &mut Judge<'_>) -> Result<Vec<usize>, Error> {
+        let mut open = Vec::new();
+        for line in lines.values().filter(|line| line.for_judge && self.wanted().contains(&line.number)) {
+            let (_, entry) = self.entry(line.number)?;
+            open.push((line.number, judge.case(&entry, &reply(&line.record)), entry));
+        }
+        judge.hear(open.iter().map(|(_, case, _)| case.clone()))?;
+        let mut unreadable = Vec::new();
+        for (number, case, entry) in open {
+            let reading = judge.verdict(&case, &entry.options);
+            if reading == Reading::Judge {
+                unreadable.push(number);
+            }
+            if let Some(line) = lines.get_mut(&number) {
+                let figures = std::mem::take(&mut line.record.parts);
+                let mut scores = Scores { figures, ..Scores::default() };
+                scores.take(OFFICIAL, &entry.answer, &reading);
+                line.take(scores);
+            }
+        }
+        Ok(unreadable)
+    }
+}
+
+impl Line {
+    /// Takes these figures.
+    fn take(&mut self, scores: Scores) {
+        self.record.reward = scores.figures.get(STRICT).copied().unwrap_or_default();
+        self.record.parts = scores.figures;
+        self.read = scores.read;
+    }
+}
+
+/// Writes down what is run, or compares with what was written.
+fn agree(path: &Path, wanted: &str) -> Result<(), Error> {
+    let found = match fs::read_to_string(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(write_atomic(path, wanted.as_bytes())?),
+        Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
+    };
+    let read = |text: &str| toml::from_str(text).unwrap_or_default();
+    match difference("", &read(&found), &read(wanted), &FREE) {
+        None => Ok(()),
+        Some((key, found, wanted)) => Err(Error::OtherRun { path: path.to_owned(), key, found, wanted }),
     }
 }

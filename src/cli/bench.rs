@@ -1,25 +1,27 @@
 //! `imagent eval --bench`: a benchmark with its own scoring and a strict one, item by item.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use imagent::bench::{self, BenchError, BenchOptions, Report};
-use imagent::config::Config;
+use imagent::bench::{self, Bench, BenchOptions, Judge, Player, Report};
+use imagent::config::{Config, DatasetConfig, open_reader};
 use imagent_core::BoxFrame;
-use imagent_data::formats::{Select, open};
+use imagent_data::formats::Reader;
 use imagent_models::config::Dtype;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{InputError, interrupt, print, progress};
+use super::{InputError, interrupt, progress, served};
 
 /// Arguments of `imagent eval --bench`.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Run a benchmark on --data and score it as its authors do, and strictly; the transcript goes to the folder --out
+pub(crate) struct BenchArgs {
+    /// Run a benchmark on --data and score it as its authors do, and strictly: vstar, hrbench, mme-realworld, mig, blink, muir,
+    /// mantis, mmiu or mifg
     #[arg(long, value_name = "NAME")]
     pub(crate) bench: Option<String>,
-    /// Of a benchmark: the i-th of n parts, each in a process of its own; the last one reports
+    /// Of a benchmark: the i-th of n parts, each in a process of its own with the same --save; the last one reports
     #[arg(long, value_name = "I/N", requires = "bench")]
     shard: Option<String>,
     /// Of a benchmark: ask the bare question; how to answer is in the config's prompt
@@ -28,61 +30,111 @@ pub(crate) struct Args {
     /// Of a benchmark: what the model's boxes count: shown, original, relative1000 or unit [default: shown]
     #[arg(long, value_name = "FRAME", requires = "bench")]
     frame: Option<String>,
-    /// Of a benchmark: only tables whose names begin so
+    /// Of a benchmark whose protocol has a judge: the OpenAI-compatible server of one, asked where no rule decides
+    #[arg(long, value_name = "URL", requires = "bench")]
+    judge: Option<String>,
+    /// The judge's name at the server
     #[arg(long, value_name = "NAME", requires = "bench")]
-    split: Option<String>,
+    judge_model: Option<String>,
+    /// Keeps what the judge says, for other runs as well [default: judged.jsonl in --save]
+    #[arg(long, value_name = "FILE.jsonl", requires = "bench")]
+    judge_cache: Option<PathBuf>,
 }
 
-/// Runs it.
+impl BenchArgs {
+    /// The judge as settings.
+    pub(crate) fn sets(&self) -> Vec<String> {
+        served::endpoint_sets("judge", self.judge.as_deref(), self.judge_model.as_deref())
+    }
+}
+
+/// A benchmark that was run: its folder, and its figures if all parts are there.
+pub(crate) struct Ran {
+    /// The folder of the transcript.
+    pub(crate) dir: PathBuf,
+    /// The figures.
+    pub(crate) report: Option<Report>,
+}
+
+/// Runs a benchmark; `save` is the folder of its transcript, by default `runs/bench-NAME`.
 pub(crate) fn run(
-    args: &Args,
+    name: &str,
+    args: &BenchArgs,
     config: Config,
     dtype: Option<Dtype>,
-    (limit, out, json): (Option<usize>, Option<PathBuf>, bool),
-) -> Result<()> {
-    let bench = bench::named(args.bench.as_deref().unwrap_or_default()).map_err(input)?;
-    let data = config.data.eval.clone().filter(|data| !data.path.is_empty());
-    let data = data.ok_or_else(|| InputError("name a dataset with --data".to_owned()))?;
-    let out = out.ok_or_else(|| InputError("name a folder for the transcript with --out".to_owned()))?;
-    let select =
-        Select { format: Some(data.format.as_str()).filter(|name| !name.is_empty()), split: args.split.as_deref() };
-    let reader = open(Path::new(&data.path), select).map_err(imagent::Error::from)?;
+    (limit, save): (Option<usize>, Option<&Path>),
+) -> Result<Ran> {
+    let bench = bench::named(name).map_err(imagent::Error::from)?;
+    let data = config.data.eval.clone().unwrap_or_default();
     let options = BenchOptions {
-        limit,
+        dir: save.map_or_else(|| Path::new("runs").join(format!("bench-{name}")), Path::to_owned),
+        limit: limit.or(Some(data.limit)).filter(|&limit| limit > 0),
         shard: shard(args.shard.as_deref())?,
         frame: frame(args.frame.as_deref())?,
         plain: args.plain,
         seed: config.seed,
-        settings: settings(&config, &data.path)?,
-        out,
+        config: config.to_toml(),
     };
-    let stop = interrupt::watch_saying("interrupted: finishing this batch; the same command goes on from there")?;
-    let mut parts = config.build_for_inference(Box::new(Vec::new()), None, dtype)?;
-    let tell = progress::counter("items");
-    let report = bench::run(bench, reader.as_ref(), &mut parts.experiment, &options, &mut |done, _| {
-        tell(done);
-        !stop.load(Ordering::Relaxed)
-    });
-    match report.map_err(input)? {
-        Some(report) => finish(&report, &options.out, json),
-        None if stop.load(Ordering::Relaxed) => Err(anyhow::anyhow!("{}: not finished", options.out.display())),
-        None => print(&format!("{}: this part is done, others are not\n", options.out.display())),
+    let reader = dataset(&data)?;
+    let stop = interrupt::watch_saying("interrupted: finishing this batch; once more to stop at once")?;
+    let course = Course { bench, reader: &*reader, options: &options, cache: args.judge_cache.as_deref(), stop };
+    let report = course.run(config, dtype);
+    if course.stop.load(Ordering::Relaxed) && !matches!(report, Ok(Some(_))) {
+        return Err(anyhow::anyhow!("{}: not finished; the same command goes on", options.dir.display()));
+    }
+    Ok(Ran { report: report?, dir: options.dir })
+}
+
+/// What is run.
+struct Course<'a> {
+    bench: &'static Bench,
+    reader: &'a dyn Reader,
+    options: &'a BenchOptions,
+    #[cfg_attr(not(feature = "served"), allow(dead_code))]
+    cache: Option<&'a Path>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Course<'_> {
+    fn run(&self, config: Config, dtype: Option<Dtype>) -> Result<Option<Report>> {
+        let Some(judge) = config.judge.clone() else { return self.with(None, config, dtype) };
+        #[cfg(feature = "served")]
+        {
+            let (model, at_once) = (served::client(&judge, Arc::clone(&self.stop))?, judge.at_once);
+            let own = self.options.dir.join("judged.jsonl");
+            let mut judge = Judge::new(&model, at_once, self.cache.unwrap_or(&own));
+            self.with(Some(&mut judge), config, dtype)
+        }
+        #[cfg(not(feature = "served"))]
+        Err(served::refuse(&judge))
+    }
+
+    fn with(&self, judge: Option<&mut Judge<'_>>, config: Config, dtype: Option<Dtype>) -> Result<Option<Report>> {
+        if let Some(endpoint) = config.endpoint.clone() {
+            #[cfg(feature = "served")]
+            return served::ask(config, endpoint, Arc::clone(&self.stop), |player| self.play(player, judge));
+            #[cfg(not(feature = "served"))]
+            return Err(served::refuse(&endpoint));
+        }
+        let mut parts = config.build_for_inference(Box::new(Vec::new()), None, dtype)?;
+        Ok(self.play(&mut parts.experiment, judge)?)
+    }
+
+    fn play(&self, player: &mut dyn Player, judge: Option<&mut Judge<'_>>) -> Result<Option<Report>, imagent::Error> {
+        let tell = progress::counter("items");
+        bench::run(self.bench, self.reader, player, judge, self.options, &mut |done| {
+            tell(done);
+            !self.stop.load(Ordering::Relaxed)
+        })
     }
 }
 
-fn finish(report: &Report, out: &Path, json: bool) -> Result<()> {
-    let text = format!("{:#}\n", serde_json::to_value(report)?);
-    bench::write_result(out, &text).map_err(input)?;
-    print(&if json { text } else { report.text() })
-}
-
-/// What is at fault: a model that fails is the run's, everything else is input.
-fn input(error: BenchError) -> anyhow::Error {
-    match error {
-        BenchError::Play(error) => imagent::Error::from(error).into(),
-        BenchError::Data(error) => imagent::Error::from(error).into(),
-        other => InputError(other.to_string()).into(),
+/// The dataset, as it was published.
+fn dataset(data: &DatasetConfig) -> Result<Box<dyn Reader>> {
+    if !data.mix.is_empty() || data.gold_crops > 0 {
+        return Err(InputError("a benchmark takes one dataset as it is: name it with --data".to_owned()).into());
     }
+    Ok(open_reader(data, "data.eval.path")?)
 }
 
 fn shard(text: Option<&str>) -> Result<(usize, usize)> {
@@ -95,17 +147,4 @@ fn frame(text: Option<&str>) -> Result<BoxFrame> {
     let Some(text) = text else { return Ok(BoxFrame::Shown) };
     let known = serde_json::from_value(Value::from(text));
     known.map_err(|_| InputError(format!("--frame {text}: is none of shown, original, relative1000, unit")).into())
-}
-
-/// What makes two runs the same, besides the benchmark's own settings.
-fn settings(config: &Config, data: &str) -> Result<Value> {
-    Ok(json!({
-        "model": config.model.path,
-        "adapter": config.model.adapter,
-        "data": data,
-        "tools": serde_json::to_value(&config.tools)?,
-        "prompt": serde_json::to_value(&config.prompt)?,
-        "limits": serde_json::to_value(&config.limits)?,
-        "sampling": serde_json::to_value(&config.train.eval_sampling)?,
-    }))
 }

@@ -10,6 +10,7 @@ use imagent_core::{
 };
 use imagent_models::image_processor::ImageProcessor;
 
+use crate::bench::Player;
 use crate::config::{Calls, Config, EndpointConfig};
 use crate::error::Error;
 use crate::experiment::{Evaluation, eval_request};
@@ -94,6 +95,12 @@ impl ServedExperiment<'_> {
         };
         let (logprobs, at_once) = (self.endpoint.logprobs, self.endpoint.at_once);
         ChatAgent { model, view: &view, calls, logprobs, at_once }.rollout(toolbox, samples, request)
+    }
+}
+
+impl Player for ServedExperiment<'_> {
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error> {
+        Ok(self.play(samples)?.into_iter().flatten().collect())
     }
 }
 
