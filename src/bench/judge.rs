@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use imagent_analysis::record::{LinesWriter, read_lines};
@@ -91,11 +91,18 @@ impl<'a> Judge<'a> {
         let open: BTreeSet<Case> = cases.into_iter().filter(|case| !self.verdicts.contains_key(case)).collect();
         let open: Vec<Case> = open.into_iter().collect();
         for part in open.chunks(AHEAD * self.at_once) {
-            for (case, verdict) in part.iter().zip(ask_all(self.model, self.at_once, part)?) {
-                let kept = Kept { case: case.clone(), verdict };
-                file.append(&kept)?;
-                self.verdicts.insert(kept.case, kept.verdict);
+            let mut failed = None;
+            for (case, said) in part.iter().zip(ask_all(self.model, self.at_once, part)) {
+                match said {
+                    Ok(verdict) => {
+                        let kept = Kept { case: case.clone(), verdict };
+                        file.append(&kept)?;
+                        self.verdicts.insert(kept.case, kept.verdict);
+                    }
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
+            failed.map_or(Ok(()), Err)?;
         }
         Ok(())
     }
@@ -106,25 +113,22 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What the judge says of each case, in order.
-fn ask_all(model: &dyn ChatModel, at_once: usize, cases: &[Case]) -> Result<Vec<String>, ChatError> {
-    let next = AtomicUsize::new(0);
+/// What the judge says of each case, in order; after a failure no more is asked.
+fn ask_all(model: &dyn ChatModel, at_once: usize, cases: &[Case]) -> Vec<Result<String, ChatError>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let said: Mutex<Vec<Option<Result<String, ChatError>>>> = Mutex::new(cases.iter().map(|_| None).collect());
     let work = || {
-        while let Some((at, case)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, cases.get(at)?)))
-        {
+        while !failed.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(at) else { return };
             let verdict = ask(model, case);
-            let failed = verdict.is_err();
+            failed.fetch_or(verdict.is_err(), Ordering::Relaxed);
             said.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(verdict);
-            if failed {
-                return;
-            }
         }
     };
     std::thread::scope(|scope| (0..at_once.min(cases.len())).for_each(|_| drop(scope.spawn(work))));
-    let said = said.into_inner().unwrap_or_else(PoisonError::into_inner);
-    said.into_iter().map(|verdict| verdict.unwrap_or(Err(ChatError::Stopped))).collect()
+    // Cases are taken in order, so what was not asked comes after what failed.
+    said.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
 }
 
 fn ask(model: &dyn ChatModel, case: &Case) -> Result<String, ChatError> {

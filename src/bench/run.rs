@@ -67,6 +67,29 @@ pub struct BenchOptions {
     pub config: String,
 }
 
+impl BenchOptions {
+    /// Whether the benchmark can be run so; `judged`: with a judge.
+    ///
+    /// # Errors
+    /// A dataset of another format, a part that does not exist, a judge for a benchmark without one.
+    pub fn check(&self, bench: &Bench, reader: &dyn Reader, judged: bool) -> Result<(), BenchError> {
+        let (shard, shards) = self.shard;
+        if shard < 1 || shard > shards {
+            return Err(BenchError::Shard { shard, shards });
+        }
+        if judged && !bench.has_judge() {
+            return Err(BenchError::NoJudge { bench: bench.name });
+        }
+        // A folder of ours may have been imported from the benchmark.
+        let found = reader.format();
+        if found != FOLDER && !bench.formats.contains(&found) {
+            let wanted = bench.formats.iter().chain([&FOLDER]).copied().collect::<Vec<_>>().join(" or ");
+            return Err(BenchError::Format { bench: bench.name, wanted, found });
+        }
+        Ok(())
+    }
+}
+
 /// A line of the transcript.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Line {
@@ -121,7 +144,7 @@ struct Course<'a> {
 /// `watch(done)` is told how many items of this part are there, and says whether to go on.
 ///
 /// # Errors
-/// A judge for a benchmark without one, a dataset of another format, a folder of another run, a failing model or judge.
+/// As [`BenchOptions::check`]; a folder of another run, a failing model or judge.
 pub fn run(
     bench: &'static Bench,
     reader: &dyn Reader,
@@ -163,19 +186,7 @@ impl<'a> Course<'a> {
         options: &'a BenchOptions,
         judged: bool,
     ) -> Result<Self, Error> {
-        let (shard, shards) = options.shard;
-        if shard < 1 || shard > shards {
-            return Err(BenchError::Shard { shard, shards }.into());
-        }
-        // A folder of ours may have been imported from the benchmark.
-        let found = reader.format();
-        if found != FOLDER && !bench.formats.contains(&found) {
-            let wanted = bench.formats.iter().chain([&FOLDER]).copied().collect::<Vec<_>>().join(" or ");
-            return Err(BenchError::Format { bench: bench.name, wanted, found }.into());
-        }
-        if judged && !bench.has_judge() {
-            return Err(BenchError::NoJudge { bench: bench.name }.into());
-        }
+        options.check(bench, reader, judged)?;
         let scoring = Scoring { bench, frame: options.frame, seed: options.seed, judged };
         let forms = bench.forms(&reader.entry(0)?, options.plain);
         Ok(Self { reader, options, scoring, forms })
