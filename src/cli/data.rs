@@ -11,7 +11,7 @@ use imagent_analysis::table;
 use imagent_data::formats::{FOLDER, FORMATS, Finding, Picture, Preview, Select, Survey, import, open, survey};
 use imagent_data::{SynthConfig, ensure_synth};
 
-use super::{annotate, print, progress};
+use super::{annotate, chain, print, progress};
 
 /// Files that are listed by name.
 const FILES: usize = 10;
@@ -158,11 +158,6 @@ fn check(path: &Path, part: &Part, preview: Option<&Path>, json: bool) -> Result
 /// A line for people; nothing is lost to the program if nobody reads it.
 fn say(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
-}
-
-/// An error and what the system said.
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 fn described(counted: &Survey) -> Vec<Vec<String>> {

@@ -100,7 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell if this fails as well.
-            let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
+            let _ = writeln!(std::io::stderr(), "error: {}", chain(error.as_ref()));
             ExitCode::from(if is_input(&error) { 2 } else { 1 })
         }
     }
@@ -128,14 +128,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     kind == Some(std::io::ErrorKind::BrokenPipe)
 }
 
-/// The error and its causes on one line; a cause that is told already is not told again.
-fn chain(error: &anyhow::Error) -> String {
+/// The error and its causes on one line, whatever names it quotes; a cause that is told already is not told again.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    for cause in causes.map(ToString::to_string) {
         if !text.contains(&cause) {
             let colon = if text.is_empty() { "" } else { ": " };
             text = format!("{text}{colon}{cause}");
         }
     }
-    text
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }

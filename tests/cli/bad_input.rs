@@ -24,6 +24,7 @@ fn refused(from: &str, to: &str, parts: &[&str]) {
 #[test]
 fn unknown_and_misspelt_keys() {
     refused("steps = 3", "stepz = 3", &["unknown key `train.stepz`", "did you mean `steps`?"]);
+    refused("seed = 3", r#""co\nlour" = 3"#, &[r"unknown key `co\nlour`", "known are"]);
     refused("[train]", "[trian]", &["unknown key `trian`", "did you mean `train`?"]);
     refused("seed = 3", "colour = 3", &["unknown key `colour`", "known are", "name"]);
     let gian = "type = \"imagent\"\ntool_gian = 2.0";

@@ -65,7 +65,8 @@ impl Teller<'_> {
         let relation = if things.is_some() { relation } else { Relation::Given };
         let found = About { image: asked.image, name: &name, other, ..About::default() };
         let mut rng = seed::rng(self.seed, &[STREAM, seed::text(&sample.id)]);
-        let thought = self.wording.tell(sample.images.len(), things.as_deref(), found, relation, &mut rng);
+        let known = things.as_deref().map(|things| self.observed(things, &asked.sizes)).transpose()?;
+        let thought = self.wording.tell(sample.images.len(), known.as_deref(), found, relation, &mut rng);
         let text = format!("<think>{thought}</think><answer>{}</answer>", self.answer(&asked)?);
         if !self.gives(&text, &asked) {
             return Err(Reject::OtherAnswer);
@@ -96,24 +97,37 @@ impl Teller<'_> {
         if bbox.area() > 0.0 { Ok(Asked { image, bbox, sizes }) } else { Err(Reject::NoImage) }
     }
 
-    /// The answer as it is written: whole numbers, but thousandths in fractions of the image.
+    /// What is annotated, with the corners of each box where boxes are told.
+    fn observed<'t>(&self, things: &'t [Thing], sizes: &[ImageSizes]) -> Result<Vec<(&'t Thing, String)>, Reject> {
+        let corners = |thing: &Thing| match &sizes[thing.image - 1] {
+            own if self.wording.tells_boxes() => self.corners(thing.bbox.clamp(own), own),
+            _ => Ok(String::new()),
+        };
+        things.iter().map(|thing| Ok((thing, corners(thing)?))).collect()
+    }
+
+    /// The answer as it is written.
     fn answer(&self, asked: &Asked) -> Result<String, Reject> {
-        let sizes = &asked.sizes[asked.image - 1];
+        let corners = self.corners(asked.bbox, &asked.sizes[asked.image - 1])?;
+        Ok(format!("{{\"image\": {}, \"bbox_2d\": {corners}}}", asked.image))
+    }
+
+    /// A box as it is written: whole numbers, but thousandths in fractions of the image.
+    fn corners(&self, bbox: BBox<Original>, sizes: &ImageSizes) -> Result<String, Reject> {
         let corners = match self.frame {
-            BoxFrame::Shown => asked.bbox.to::<Shown>(sizes).to_array(),
-            BoxFrame::Original => asked.bbox.to_array(),
-            BoxFrame::Relative1000 => asked.bbox.to::<Relative1000>(sizes).to_array(),
-            BoxFrame::Unit => asked.bbox.to::<Unit>(sizes).to_array().map(|edge| edge * 1000.0),
+            BoxFrame::Shown => bbox.to::<Shown>(sizes).to_array(),
+            BoxFrame::Original => bbox.to_array(),
+            BoxFrame::Relative1000 => bbox.to::<Relative1000>(sizes).to_array(),
+            BoxFrame::Unit => bbox.to::<Unit>(sizes).to_array().map(|edge| edge * 1000.0),
         };
         let [x1, y1, x2, y2] = corners.map(|edge| edge.round() as i64);
         if x1 >= x2 || y1 >= y2 {
             return Err(Reject::TooSmall);
         }
-        let corners = match self.frame {
+        Ok(match self.frame {
             BoxFrame::Unit => format!("{:?}", [x1, y1, x2, y2].map(|edge| edge as f64 / 1000.0)),
             _ => format!("{:?}", [x1, y1, x2, y2]),
-        };
-        Ok(format!("{{\"image\": {}, \"bbox_2d\": {corners}}}", asked.image))
+        })
     }
 
     /// Whether the answer that a grader would read is the annotated one, up to rounding.

@@ -29,7 +29,7 @@ proptest! {
     fn every_world_sample_gets_a_trajectory_that_gives_its_answer(seed: u64, index in 0u64..1000, frame in 0usize..4) {
         let frame = [BoxFrame::Shown, BoxFrame::Original, BoxFrame::Relative1000, BoxFrame::Unit][frame];
         let sample = generate(&world(1.0, 1.0, 1.0, 1.0), seed, index).sample;
-        for wording in ["plain", "short"] {
+        for wording in ["plain", "short", "boxes"] {
             let told = told(&sample, frame, wording).unwrap();
             let Action::Answer(answer) = parse_turn(&told.text) else { panic!("{}", told.text) };
             let written = WrittenBox::read(&answer).unwrap();
@@ -56,15 +56,20 @@ fn each_image_is_observed_and_they_are_compared() {
     let images: Vec<String> = (1..=sample.images.len()).map(on).collect();
     let gold = &sample.gold[0];
     let own = things.iter().find(|thing| thing.image == gold.image && thing.bbox == gold.bbox).unwrap();
-    let corners = gold.bbox.to_array().map(|edge| (edge / 4.0).round() as i64);
+    let corners = |bbox: BBox<Original>| format!("{:?}", bbox.to_array().map(|edge| (edge / 4.0).round() as i64));
     let expected = format!(
-        "<think>{} {} in image {}</think><answer>{{\"image\": {}, \"bbox_2d\": {corners:?}}}</answer>",
+        "<think>{} {} in image {}</think><answer>{{\"image\": {}, \"bbox_2d\": {}}}</answer>",
         images.join(" "),
         own.name,
         gold.image,
         gold.image,
+        corners(gold.bbox),
     );
     assert_eq!(text, expected);
+    let boxes = told(&sample, BoxFrame::Shown, "boxes").unwrap().text;
+    for thing in &things {
+        assert!(boxes.contains(&format!("{} {}", thing.name, corners(thing.bbox))), "{boxes}");
+    }
     let plain = told(&sample, BoxFrame::Shown, "plain").unwrap().text;
     assert!(plain.contains(&own.name) && plain.contains(&format!("mage {}", sample.meta["other"])), "{plain}");
 }

@@ -7,12 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::{Relation, Thing};
 
 /// Wordings that come with the program, by name.
-const OWN: [(&str, &str); 2] =
-    [("plain", include_str!("wordings/plain.json")), ("short", include_str!("wordings/short.json"))];
+const OWN: [(&str, &str); 3] = [
+    ("plain", include_str!("wordings/plain.json")),
+    ("short", include_str!("wordings/short.json")),
+    ("boxes", include_str!("wordings/boxes.json")),
+];
+
+/// The placeholder of a thing's box.
+const BOX: &str = "box";
 
 /// Templates. `{image}` is the image that a sentence is about, `{things}` what stands on it, `{name}` the object asked for, `{a}` its
-/// article, `{other}` the image that it is compared with, `{count}` how many there are. Of a list one is drawn; an empty template
-/// leaves the step out.
+/// article, `{other}` the image that it is compared with, `{count}` how many there are, `{box}` the corners of a thing's box. Of a list one
+/// is drawn; an empty template leaves the step out.
 ///
 /// ```
 /// use imagent_data::annotate::Wording;
@@ -23,7 +29,7 @@ const OWN: [(&str, &str); 2] =
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wording {
-    /// One thing among `{things}`: `{a}`, `{name}`.
+    /// One thing among `{things}`: `{a}`, `{name}`, `{box}`. With `{box}` each is told for itself, and `several` is not used.
     pub thing: String,
     /// Several of one name: `{name}`, `{count}`.
     pub several: String,
@@ -54,11 +60,13 @@ pub(super) struct About<'a> {
     pub(super) name: &'a str,
     pub(super) other: usize,
     pub(super) things: &'a str,
+    pub(super) corners: &'a str,
     pub(super) count: usize,
 }
 
 impl Wording {
-    /// A wording that comes with the program: `plain`, sentences; `short`, next to nothing, for small models.
+    /// A wording that comes with the program: `plain`, sentences; `short`, next to nothing, for small models; `boxes`, the same with
+    /// the box of everything that is observed.
     pub fn named(name: &str) -> Option<Self> {
         let (_, text) = OWN.into_iter().find(|(own, _)| *own == name)?;
         Self::parse(text).ok()
@@ -88,7 +96,7 @@ impl Wording {
         const OBJECT: &[&str] = &["image", "name", "a"];
         const PAIR: &[&str] = &["image", "name", "a", "other"];
         [
-            ("thing", std::slice::from_ref(&self.thing), &["name", "a"]),
+            ("thing", std::slice::from_ref(&self.thing), &["name", "a", BOX]),
             ("several", std::slice::from_ref(&self.several), &["name", "count"]),
             ("observe", &self.observe, &["image", "things"]),
             ("empty", &self.empty, &["image"]),
@@ -102,12 +110,17 @@ impl Wording {
         ]
     }
 
-    /// One sentence an image, then what they show together, then where the answer lies. `known` tells whether the images are
-    /// annotated.
+    /// Whether what is observed is told with its box.
+    pub(super) fn tells_boxes(&self) -> bool {
+        placeholders(&self.thing).any(|name| name == BOX)
+    }
+
+    /// One sentence an image, then what they show together, then where the answer lies. `known` is what the images are annotated with,
+    /// each thing with the corners of its box where boxes are told.
     pub(super) fn tell(
         &self,
         images: usize,
-        known: Option<&[Thing]>,
+        known: Option<&[(&Thing, String)]>,
         found: About<'_>,
         relation: Relation,
         rng: &mut impl Rng,
@@ -136,19 +149,16 @@ impl Wording {
         sentences.join(" ")
     }
 
-    /// What stands on an image: names in the order of annotation, equal ones together.
-    fn things(&self, things: &[Thing], image: usize) -> String {
-        let mut names: Vec<(&str, usize)> = Vec::new();
-        for thing in things.iter().filter(|thing| thing.image == image) {
-            match names.iter_mut().find(|(name, _)| *name == thing.name) {
-                Some((_, count)) => *count += 1,
-                None => names.push((&thing.name, 1)),
+    /// What stands on an image, in the order of annotation; without boxes, equal names together.
+    fn things(&self, things: &[(&Thing, String)], image: usize) -> String {
+        let mut told: Vec<About<'_>> = Vec::new();
+        for (Thing { name, .. }, corners) in things.iter().filter(|(thing, _)| thing.image == image) {
+            match told.iter_mut().find(|told| told.name == name && corners.is_empty()) {
+                Some(told) => told.count += 1,
+                None => told.push(About { name, corners, count: 1, ..About::default() }),
             }
         }
-        let each = names.iter().map(|&(name, count)| {
-            let template = if count == 1 { &self.thing } else { &self.several };
-            fill(template, About { name, count, ..About::default() })
-        });
+        let each = told.iter().map(|&about| fill(if about.count == 1 { &self.thing } else { &self.several }, about));
         each.collect::<Vec<_>>().join(", ")
     }
 }
@@ -163,7 +173,7 @@ fn placeholders(template: &str) -> impl Iterator<Item = &str> {
 }
 
 fn fill(template: &str, about: About<'_>) -> String {
-    let About { image, name, other, things, count } = about;
+    let About { image, name, other, things, corners, count } = about;
     let article = if name.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
     let mut text = String::new();
     let mut rest = template;
@@ -178,6 +188,7 @@ fn fill(template: &str, about: About<'_>) -> String {
             "name" => text.push_str(name),
             "a" => text.push_str(article),
             "things" => text.push_str(things),
+            BOX => text.push_str(corners),
             _ => {}
         }
         rest = tail;

@@ -123,6 +123,7 @@ fn bad_rows_name_file_and_line() {
     let with = |extra: &str| good.replacen('{', &format!("{{{extra},"), 1);
     let cases: Vec<(String, Vec<&str>)> = vec![
         (with(r#""answr": 1"#), vec!["unknown field `answr`", "`answer`", "column"]),
+        (with(r#""ans\nwer": 1"#), vec!["unknown field `ans\\nwer`", "column"]),
         (good.replace(r#""question":"q","#, ""), vec!["missing field `question`"]),
         (good.replace(r#""id":"x","#, ""), vec!["missing field `id`"]),
         (good.replace(r#""answer":"a""#, r#""answer":3"#), vec!["invalid type: integer `3`, expected a string"]),

@@ -1,6 +1,7 @@
 //! Keys and values of one stream: a prompt shared by a group, or one trajectory's own tokens.
 
 use super::attention::Shape;
+use crate::config::TextConfig;
 use crate::ops::attention::cpu::Seen;
 use crate::ops::gemm::Mat;
 use crate::ops::product::panels::{LANES, Panels, put};
@@ -9,6 +10,8 @@ use crate::ops::product::panels::{LANES, Panels, put};
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     layers: Vec<LayerCache>,
+    /// Elements of a token's keys, and of its values.
+    width: usize,
     len: usize,
 }
 
@@ -23,9 +26,20 @@ pub(crate) struct LayerCache {
 }
 
 impl Cache {
-    /// An empty cache.
-    pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); layers], len: 0 }
+    /// An empty cache of a model.
+    pub(crate) fn new(config: &TextConfig) -> Self {
+        let width = config.kv_heads * config.head_dim();
+        Self { layers: vec![LayerCache::default(); config.layers], width, len: 0 }
+    }
+
+    /// Asks for the memory of `tokens` more, so that it is got once and nothing moves while they come. Where there is not
+    /// that much, it is got as they come.
+    pub(crate) fn reserve(&mut self, tokens: usize) {
+        for LayerCache { keys, values, len } in &mut self.layers {
+            let panels = (*len + tokens).div_ceil(LANES) - len.div_ceil(LANES);
+            let _ = keys.try_reserve_exact(panels * LANES * self.width);
+            let _ = values.try_reserve_exact(tokens * self.width);
+        }
     }
 
     /// Tokens held.
@@ -37,9 +51,9 @@ impl Cache {
         &self.layers[layer]
     }
 
-    /// Appends keys and values of new tokens, `width` wide, to one layer.
-    pub(crate) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32], width: usize) {
-        self.layers[layer].append(keys, values, width);
+    /// Appends keys and values of new tokens to one layer.
+    pub(crate) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
+        self.layers[layer].append(keys, values, self.width);
     }
 
     /// Counts tokens whose keys and values every layer has got.
@@ -73,5 +87,27 @@ impl LayerCache {
             keys: Panels::packed(&self.keys[at * LANES..], shape.hd, count, width * LANES),
             values: Panels::of(Mat::strided(&self.values[at..], count, shape.hd, width)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_moves_while_reserved_tokens_come() {
+        let mut cache = Cache { layers: vec![LayerCache::default(); 2], width: 24, len: 0 };
+        let row = vec![1.0; cache.width];
+        for turn in [3, 16, 1, 40, 32] {
+            cache.reserve(turn);
+            let place = |cache: &Cache| [cache.layers[1].keys.as_ptr(), cache.layers[1].values.as_ptr()];
+            let before = place(&cache);
+            for _ in 0..turn {
+                (0..2).for_each(|layer| cache.append(layer, &row, &row));
+                cache.grow(1);
+            }
+            assert_eq!(place(&cache), before, "{turn} tokens");
+        }
+        assert_eq!(cache.layers[1].values.len(), 92 * cache.width);
     }
 }

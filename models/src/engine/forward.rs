@@ -140,7 +140,7 @@ fn attend(model: &HostModel<'_>, layer: usize, qkv: &[f32], angles: &angles::Ang
     let mut row = 0;
     for run in runs.iter_mut() {
         let rows = row * kv * hd..(row + run.ids.len()) * kv * hd;
-        run.own.append(layer, &k[rows.clone()], &v[rows], kv * hd);
+        run.own.append(layer, &k[rows.clone()], &v[rows]);
         row += run.ids.len();
     }
     attention(&q, layer, runs, Shape { heads, kv, hd })

@@ -66,22 +66,31 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(index: usize, prompt: usize, shared: &Prompt, layers: usize) -> Self {
-        Self {
+    fn new(index: usize, prompt: usize, shared: &Prompt, request: &Request<'_>) -> Self {
+        let mut stream = Self {
             index,
             prompt,
-            own: Cache::new(layers),
+            own: Cache::new(request.model.config),
             positions: Positions { next: shared.positions.next, ..Positions::default() },
             pending: Segment::default(),
             features: Vec::new(),
             turn: empty_turn(),
             len: shared.cache.len(),
             sampled: 0,
-        }
+        };
+        stream.make_room(request);
+        stream
+    }
+
+    /// Gets the memory of what is pending and of the turn that begins.
+    fn make_room(&mut self, request: &Request<'_>) {
+        let prompt = &request.prompts[self.index];
+        let turn = prompt.max_new_tokens.min(prompt.max_tokens.saturating_sub(self.len));
+        self.own.reserve(self.pending.ids.len() + turn);
     }
 
     /// Takes in an observation.
-    fn observe(&mut self, segment: Segment) {
+    fn observe(&mut self, segment: Segment, request: &Request<'_>) {
         let base = self.pending.ids.len();
         self.len += segment.ids.len();
         self.positions.extend(segment.ids.len(), &spans(&segment));
@@ -90,6 +99,7 @@ impl Stream {
             image.start += base;
             image
         }));
+        self.make_room(request);
     }
 
     /// Where it is: tokens sampled, and its index. Of two failures, the one with the lower place comes first.
@@ -148,9 +158,8 @@ fn spans(segment: &Segment) -> Vec<GridSpan> {
 /// it is does not depend on how long tools take.
 pub(crate) fn run(request: &Request<'_>, features: &mut Features<'_>, on_turn: &OnTurn<'_>) -> Result<(), PolicyError> {
     let (mut prompts, of) = prefill(request, features)?;
-    let layers = request.model.config.layers;
     let mut streams: Vec<Stream> =
-        (0..request.prompts.len()).map(|i| Stream::new(i, of[i], &prompts[of[i]], layers)).collect();
+        (0..request.prompts.len()).map(|i| Stream::new(i, of[i], &prompts[of[i]], request)).collect();
     // A prompt that leaves no room for a token gets an empty turn, and that is its end.
     for stream in &streams {
         if stream.stop(request).is_some() {
@@ -246,7 +255,7 @@ impl Streams<'_, '_> {
         while !self.parked.is_empty() {
             let idle = self.live.is_empty();
             match self.calls.next(if idle { Instant::now() + LOOK } else { until }) {
-                Some(answer) => self.answered(answer),
+                Some(answer) => self.answered(answer, request),
                 None if !idle => break,
                 None if (request.stopped)() => return Err(PolicyError::Stopped),
                 None => {}
@@ -255,12 +264,12 @@ impl Streams<'_, '_> {
         Ok(())
     }
 
-    fn answered(&mut self, (index, said): Answer) {
+    fn answered(&mut self, (index, said): Answer, request: &Request<'_>) {
         let Some(mut stream) = self.parked.remove(&index) else { return };
         let why = match said {
             Ok(Ok(Next::End)) => return,
             Ok(Ok(Next::Observe(segment))) => {
-                stream.observe(segment);
+                stream.observe(segment, request);
                 let place = self.live.partition_point(|other| other.index < index);
                 return self.live.insert(place, stream);
             }
@@ -332,7 +341,9 @@ pub(super) fn prefill_chunk(
         .map(|segment| {
             let mut positions = Positions::default();
             positions.extend(segment.ids.len(), &spans(segment));
-            Prompt { cache: Cache::new(model.config.layers), positions, logits: Vec::new() }
+            let mut cache = Cache::new(model.config);
+            cache.reserve(segment.ids.len());
+            Prompt { cache, positions, logits: Vec::new() }
         })
         .collect();
     let d = model.config.hidden_size;

@@ -73,15 +73,19 @@ fn let_in(
             }
         };
         match prompt {
-            Ok(prompt) if guest.max_new_tokens > 0 => stays.push(Stay {
-                own: Cache::new(house.model.config.layers),
-                positions: Positions { next: prompt.positions.next, ..Positions::default() },
-                logits: prompt.logits.clone(),
-                last: 0,
-                sampled: 0,
-                guest,
-                prompt,
-            }),
+            Ok(prompt) if guest.max_new_tokens > 0 => {
+                let mut own = Cache::new(house.model.config);
+                own.reserve(guest.max_new_tokens);
+                stays.push(Stay {
+                    own,
+                    positions: Positions { next: prompt.positions.next, ..Positions::default() },
+                    logits: prompt.logits.clone(),
+                    last: 0,
+                    sampled: 0,
+                    guest,
+                    prompt,
+                });
+            }
             Ok(_) => desk.end(guest.id, Ok(StopReason::Length)),
             Err(problem) => desk.end(guest.id, Err(problem)),
         }

@@ -15,7 +15,7 @@
 //! | [`mod@rotary`] | rotation of the halves of each head |
 //! | [`mod@swiglu`] | `silu(gate) * up` |
 //! | [`mod@gated_mlp`] | `down(silu(gate(x)) * up(x))` |
-//! | [`mod@gelu`] | `x Φ(x)` |
+//! | [`mod@bias_gelu`] | `z Φ(z)`, `z = x + b` |
 //! | [`mod@attention`] | `softmax(scale q kᵀ + mask) v` |
 //! | [`mod@columns`] | `x[.., a..b]` |
 //! | [`mod@embed`] | `table[ids]` |
@@ -35,11 +35,11 @@
 pub mod add;
 pub mod add_rms_norm;
 pub mod attention;
+pub mod bias_gelu;
 pub mod columns;
 pub mod embed;
 pub mod gated_mlp;
 pub mod gather_rows;
-pub mod gelu;
 pub mod gemm;
 pub mod linear;
 pub mod lora;
@@ -139,7 +139,7 @@ pub trait Kernels: Device<f32> {
     /// let device = Cpu::default();
     /// let h = device.tensor_from_vec(vec![1.0, 2.0], (1, 2));
     /// let (trunk, tape) = h.leaky_trace().split_tape();
-    /// let branch = Cpu::gelu(trunk.clone().put_tape(tape))?;
+    /// let branch = Cpu::swiglu(trunk.clone().put_tape(tape), trunk.clone())?;
     /// let sum = Cpu::add(branch, trunk)?;
     /// assert!(sum.sum().backward().get(&h)[[0, 0]] > 2.0);
     /// # Ok::<(), dfdx::tensor::CpuError>(())
@@ -189,9 +189,12 @@ pub trait Kernels: Device<f32> {
         gated_mlp::reference::gated_mlp(x, maps)
     }
 
-    /// `x Φ(x)` element by element, exact (erf).
-    fn gelu<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, Self::Err> {
-        gelu::reference::gelu(x)
+    /// `z Φ(z)` of `z[t, n] = x[t, n] + b[n]`, exact (erf).
+    fn bias_gelu<'a, T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        b: impl Into<Param<'a, Vector<Self>>>,
+    ) -> Result<Matrix<Self, T>, Self::Err> {
+        bias_gelu::reference::bias_gelu(x, b.into().values)
     }
 
     /// `out[t, Hq * hd] = softmax(scale q kᵀ) v` in each head, where the keys of a row are those that
@@ -359,8 +362,11 @@ impl Kernels for Cpu {
         gated_mlp::on_cpu(x, maps)
     }
 
-    fn gelu<T: Tape<f32, Self>>(x: Matrix<Self, T>) -> Result<Matrix<Self, T>, CpuError> {
-        gelu::on_cpu(x)
+    fn bias_gelu<'a, T: Tape<f32, Self>>(
+        x: Matrix<Self, T>,
+        b: impl Into<Param<'a, Vector<Self>>>,
+    ) -> Result<Matrix<Self, T>, CpuError> {
+        bias_gelu::on_cpu(x, b.into())
     }
 
     fn attention<T, K, V>(

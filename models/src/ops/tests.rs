@@ -123,9 +123,10 @@ fn elementwise_ops_equal_their_composites() {
         let fused = run(&leaves, None, |l| Cpu::swiglu(again(&l[0]), again(&l[1])).unwrap());
         let plain = run(&leaves, None, |l| super::swiglu::reference::swiglu(again(&l[0]), again(&l[1])).unwrap());
         assert_close("swiglu", &fused, &plain);
-        let fused = run(&leaves[..1], None, |l| Cpu::gelu(again(&l[0])).unwrap());
-        let plain = run(&leaves[..1], None, |l| super::gelu::reference::gelu(again(&l[0])).unwrap());
-        assert_close("gelu", &fused, &plain);
+        let b = s.vector(d);
+        let fused = run(&leaves[..1], Some(&b), |l| Cpu::bias_gelu(again(&l[0]), &b).unwrap());
+        let plain = run(&leaves[..1], Some(&b), |l| super::bias_gelu::reference::bias_gelu(again(&l[0]), &b).unwrap());
+        assert_close("bias_gelu", &fused, &plain);
     }
 }
 
@@ -374,7 +375,7 @@ fn layer() -> Vec<Vec<f32>> {
     let (h, n) = Cpu::add_rms_norm(Cpu::attention(q, k, v, &plan, heads).unwrap(), h, &norm, 1e-6).unwrap();
     let maps = mlp.each_ref().map(|w| Map { weight: w.into(), bias: None });
     let f = Cpu::gated_mlp(n, maps).unwrap();
-    let x = Cpu::gelu(Cpu::add(f, h).unwrap()).unwrap();
+    let x = Cpu::bias_gelu(Cpu::add(f, h).unwrap(), &bias).unwrap();
     let x = Cpu::gather_rows(x, &ids).unwrap();
     let out = Cpu::token_logprob(x, &table, &choice(t, 500)).unwrap();
     let mut results = vec![out.as_vec()];
@@ -559,8 +560,8 @@ fn bench_ops() {
     plain("gated_mlp 5000x128x384", &mut || drop(Cpu::gated_mlp(x.clone(), maps).unwrap()), &mut || {
         back(Cpu::gated_mlp(x.leaky_trace(), maps).unwrap())
     });
-    plain("gelu 5000x128", &mut || drop(Cpu::gelu(x.clone()).unwrap()), &mut || {
-        back(Cpu::gelu(x.leaky_trace()).unwrap())
+    plain("bias_gelu 5000x128", &mut || drop(Cpu::bias_gelu(x.clone(), &norm).unwrap()), &mut || {
+        back(Cpu::bias_gelu(x.leaky_trace(), &norm).unwrap())
     });
     plain("gather_rows 5000x128", &mut || drop(Cpu::gather_rows(x.clone(), &ids).unwrap()), &mut || {
         back(Cpu::gather_rows(x.leaky_trace(), &ids).unwrap())

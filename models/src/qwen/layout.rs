@@ -62,7 +62,9 @@ pub(crate) struct Layout {
     pub(crate) patch_embed: Linear,
     pub(crate) blocks: Vec<VisionBlock>,
     pub(crate) merger_norm: VectorId,
+    /// Without its bias, which is added on the way into the unit.
     pub(crate) merger1: Linear,
+    pub(crate) merger1_bias: VectorId,
     pub(crate) merger2: Linear,
     pub(crate) embed: MatrixId,
     pub(crate) layers: Vec<TextLayer>,
@@ -80,7 +82,8 @@ impl Layout {
         let mut names = Names { weights, modules: Vec::new() };
         let patch_embed = weights.matrix_id("visual.patch_embed.proj.weight")?;
         let blocks = (0..config.vision.depth).map(|i| names.vision_block(i)).collect::<Result<_>>()?;
-        let merger1 = names.linear("visual.merger.mlp.0", true)?;
+        let merger1 = names.linear("visual.merger.mlp.0", false)?;
+        let merger1_bias = weights.vector_id("visual.merger.mlp.0.bias")?;
         let merger2 = names.linear("visual.merger.mlp.2", true)?;
         let layers = (0..config.text.layers).map(|i| names.text_layer(i)).collect::<Result<_>>()?;
         let embed = weights.matrix_id("model.embed_tokens.weight")?;
@@ -90,6 +93,7 @@ impl Layout {
             blocks,
             merger_norm: weights.vector_id("visual.merger.ln_q.weight")?,
             merger1,
+            merger1_bias,
             merger2,
             embed,
             layers,

@@ -113,7 +113,7 @@ impl<D: Kernels> Qwen<D> {
         let unit = config.spatial_merge_size * config.spatial_merge_size;
         let x = D::rms_norm(x, self.weights.vector(self.layout.merger_norm), EPS)?;
         let x = x.try_reshape_like(&(geometry.windows.index.len(), unit * config.hidden_size))?;
-        let x = D::gelu(self.linear(x, self.layout.merger1)?)?;
+        let x = D::bias_gelu(self.linear(x, self.layout.merger1)?, self.weights.vector(self.layout.merger1_bias))?;
         D::gather_rows(self.linear(x, self.layout.merger2)?, &geometry.windows.inverse())
     }
 

@@ -1,14 +1,16 @@
-//! The Gaussian error linear unit from dfdx's own ops.
+//! The Gaussian error linear unit of a sum with a bias, from dfdx's own ops.
 
 use dfdx::prelude::*;
 
-use crate::ops::Matrix;
+use crate::ops::{Matrix, Vector};
 
-/// `x Φ(x)`: see [`Kernels::gelu`](crate::ops::Kernels::gelu).
+/// `z Φ(z)` with `z = x + b`: see [`Kernels::bias_gelu`](crate::ops::Kernels::bias_gelu).
 ///
 /// The derivative of `accurate_gelu` in dfdx 0.13 has the density `x e^(-x²/2) / sqrt(π)`, which is
 /// `sqrt(2)` times too large. A term of value 0 whose derivative is the difference makes up for it.
-pub fn gelu<D: Device<f32>, T: Tape<f32, D>>(x: Matrix<D, T>) -> Result<Matrix<D, T>, D::Err> {
+pub fn bias_gelu<D: Device<f32>, T: Tape<f32, D>>(x: Matrix<D, T>, b: &Vector<D>) -> Result<Matrix<D, T>, D::Err> {
+    let shape = *x.shape();
+    let x = x.try_add(b.retaped::<T>().try_broadcast_like::<_, Axis<0>>(&shape)?)?;
     let value = bump(x.retaped::<NoneTape>())?;
     let correction = bump(x.with_empty_tape())?.try_sub(value)?;
     x.try_accurate_gelu()?.try_add(correction)
