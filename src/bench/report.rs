@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use imagent_analysis::stats::{Cluster, Interval, cluster_bootstrap};
 use imagent_analysis::table;
 use serde::Serialize;
+use serde_json::json;
 
 use super::{Bench, Form, Join};
 
@@ -63,6 +64,11 @@ impl Report {
             (!own.is_empty()).then(|| Table::new(*form, bench.join, &own, seed))
         };
         Self { bench: bench.name, joined, judge, tables: bench.forms.iter().filter_map(of).collect() }
+    }
+
+    /// The report as a JSON text.
+    pub fn json(&self) -> String {
+        format!("{:#}\n", json!(self))
     }
 
     /// The tables as text, a figure and its interval in percent to a column.

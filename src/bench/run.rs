@@ -16,7 +16,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use imagent_analysis::ablation::EVAL_ROLLOUTS;
+use imagent_analysis::ablation::{EVAL_FIGURES, EVAL_ROLLOUTS};
 use imagent_analysis::record::{LinesWriter, read_lines, write_atomic};
 use imagent_analysis::{TrajectoryRecord, write_rollouts};
 use imagent_core::{BoxFrame, Policy, Sample, Score, ScoredTrajectory, Toolbox, Trajectory};
@@ -162,6 +162,9 @@ pub fn run(
     let left: Vec<usize> = mine.iter().copied().filter(|number| !there.contains_key(number)).collect();
     let mut done = mine.len() - left.len();
     drop(there);
+    if !left.is_empty() {
+        course.remove_figures()?;
+    }
     for batch in left.chunks(BATCH) {
         for line in course.play(batch, player)? {
             transcript.append(&line)?;
@@ -300,7 +303,7 @@ impl<'a> Course<'a> {
         Ok(parts)
     }
 
-    /// Has the judge heard, writes the transcript whole, and counts.
+    /// Has the judge heard, writes the transcript whole, counts, and writes the figures last.
     fn finish(&self, mut lines: BTreeMap<usize, Line>, judge: Option<&mut Judge<'_>>) -> Result<Report, Error> {
         let name = judge.as_ref().map(|judge| judge.name().to_owned());
         let unreadable = judge.map_or(Ok(Vec::new()), |judge| self.judge(&mut lines, judge))?;
@@ -317,7 +320,18 @@ impl<'a> Course<'a> {
                 items.push(Counted { form, rows, cluster, figures: record.parts, for_judge, unreadable });
             }
         }
-        Ok(Report::new(self.scoring.bench, name, &items, self.options.seed))
+        let report = Report::new(self.scoring.bench, name, &items, self.options.seed);
+        write_atomic(&self.options.dir.join(EVAL_FIGURES), report.json().as_bytes())?;
+        Ok(report)
+    }
+
+    /// Figures that will not be those of all items.
+    fn remove_figures(&self) -> Result<(), Error> {
+        let path = self.options.dir.join(EVAL_FIGURES);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::Io { path, source: error }),
+            _ => Ok(()),
+        }
     }
 
     /// Puts what no rule decides to the judge; the numbers of what it left open.

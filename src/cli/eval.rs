@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use imagent::config::{Config, open_dataset};
-use imagent_analysis::ablation::EVAL_FIGURES;
 use imagent_analysis::before_after;
 use imagent_analysis::record::write_atomic;
 use imagent_models::config::Dtype;
@@ -68,9 +67,7 @@ fn benchmark(name: &str, args: &Args, config: Config) -> Result<()> {
     let Some(report) = report else {
         return print(&format!("{}: this part is done, others are not\n", dir.display()));
     };
-    let figures = json!(report);
-    write_atomic(&dir.join(EVAL_FIGURES), format!("{figures:#}\n").as_bytes())?;
-    tell(args, asked, ("benchmark", figures), &report.text())
+    tell(args, asked, ("benchmark", json!(report)), &report.text())
 }
 
 /// Who was asked, and on what.

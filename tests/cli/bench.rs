@@ -95,6 +95,9 @@ fn a_benchmark_is_run_taken_up_again_and_reported() {
 
     // A limit is no other run: more goes on from there, less reports on what is asked.
     assert!(run(&["--save", "grown", "--limit", "1"]).ok().contains("direct_attributes"));
+    // Figures of fewer items do not stand beside a transcript of more.
+    assert!(run(&["--save", "grown", "--shard", "1/2"]).ok().contains("this part is done"));
+    assert!(!place.path("grown/eval.json").exists());
     assert_eq!(run(&["--save", "grown"]).ok(), text);
     let one: Value = serde_json::from_str(&run(&["--save", "grown", "--limit", "1", "--json"]).ok()).unwrap();
     assert_eq!(one["benchmark"]["tables"][0]["joined"]["official"]["n"], 1);
