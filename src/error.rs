@@ -8,6 +8,7 @@ use imagent_core::{ChatError, EncodeError, PolicyError};
 use imagent_data::DataError;
 use imagent_models::error::ModelError;
 
+use crate::bench::BenchError;
 use crate::config::ConfigError;
 use crate::hub::HubError;
 
@@ -18,6 +19,9 @@ pub enum Error {
     /// The config is refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A benchmark cannot be run so.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// A dataset is refused or could not be made.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -231,6 +235,7 @@ impl Error {
             | Self::InterruptedAblation { .. }
             | Self::Interrupted { .. } => false,
             Self::Config(_)
+            | Self::Bench(_)
             | Self::NoModel { .. }
             | Self::NoBase
             | Self::NoAdapter { .. }

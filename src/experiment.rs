@@ -126,11 +126,18 @@ where
     /// # Errors
     /// When the model fails.
     pub fn play(&mut self, sample: &Arc<Sample>) -> Result<Trajectory, TrainError> {
-        let request = eval_request(&self.settings, &self.eval_sampling);
-        let samples = [Arc::clone(sample)];
-        let groups = rollout(&mut self.policy, &*self.toolbox, &samples, &request).map_err(TrainError::Evaluate)?;
         let missing = || TrainError::Evaluate(PolicyError::Stopped);
-        groups.into_iter().flatten().next().ok_or_else(missing)
+        self.play_all(&[Arc::clone(sample)])?.into_iter().next().ok_or_else(missing)
+    }
+
+    /// The same of several samples at once, in order.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn play_all(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, TrainError> {
+        let request = eval_request(&self.settings, &self.eval_sampling);
+        let groups = rollout(&mut self.policy, &*self.toolbox, samples, &request).map_err(TrainError::Evaluate)?;
+        Ok(groups.into_iter().flatten().collect())
     }
 }
 

@@ -17,6 +17,7 @@
 pub mod ablate;
 pub mod assets;
 pub mod attention;
+pub mod bench;
 pub mod byte_progress;
 pub mod config;
 pub mod error;

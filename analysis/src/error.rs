@@ -13,6 +13,12 @@ pub enum AnalysisError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Another process writes to a file.
+    #[error("{}: another process is writing to it", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// A line of a JSON Lines file is not what it should be.
     #[error("{}, line {line}: {source}", path.display())]
     Line {

@@ -1,7 +1,8 @@
 //! Statistics of evaluations and ablations: means with the intervals that belong to them.
 //!
 //! Many samples (a held-out set): [`bootstrap`]. Few seeds (3 to 10 runs of an arm): [`t_interval`], as the bootstrap
-//! of so few values is too narrow. Two arms on the same samples or seeds: [`paired_bootstrap`], [`paired_t`].
+//! of so few values is too narrow. Two arms on the same samples or seeds: [`paired_bootstrap`], [`paired_t`]. Samples that
+//! depend on each other, or means of tasks: [`cluster_bootstrap`].
 
 use imagent_core::seed;
 use rand::Rng;
@@ -66,6 +67,57 @@ fn resampled_mean(values: &[f64], seed: u64, resample: u64) -> f64 {
     let mut rng = seed::rng(seed, &[resample]);
     let total: f64 = (0..values.len()).map(|_| values[rng.random_range(0..values.len())]).sum();
     total / values.len() as f64
+}
+
+/// Values that go together in a resample: of each figure their sum, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    /// A sum for each figure.
+    pub sums: Vec<f64>,
+    /// How many values each sum is of; at least 1.
+    pub count: usize,
+}
+
+/// For each figure the mean over strata of the mean over a stratum's values, with its 95 % percentile-bootstrap interval: clusters
+/// are drawn with replacement within their stratum, those of one draw for all figures. Strata without clusters are left out.
+///
+/// One stratum of clusters of one value is [`bootstrap`]; empty where there is no cluster.
+pub fn cluster_bootstrap(strata: &[Vec<Cluster>], seed: u64) -> Vec<Interval> {
+    let strata: Vec<&[Cluster]> = strata.iter().map(Vec::as_slice).filter(|stratum| !stratum.is_empty()).collect();
+    let figures = strata.iter().flat_map(|stratum| stratum.iter()).next().map_or(0, |cluster| cluster.sums.len());
+    let n = strata.iter().flat_map(|stratum| stratum.iter()).map(|cluster| cluster.count).sum();
+    let centres = mean_of_means(&strata, figures, |stratum, place| &stratum[place]);
+    let mut means: Vec<Vec<f64>> = vec![Vec::with_capacity(RESAMPLES); figures];
+    for resample in 0..RESAMPLES as u64 {
+        let mut rng = seed::rng(seed, &[resample]);
+        let drawn = mean_of_means(&strata, figures, |stratum, _| &stratum[rng.random_range(0..stratum.len())]);
+        means.iter_mut().zip(drawn).for_each(|(means, mean)| means.push(mean));
+    }
+    let interval = |(mean, mut means): (f64, Vec<f64>)| {
+        means.sort_by(f64::total_cmp);
+        Interval { mean, low: quantile(&means, 0.025), high: quantile(&means, 0.975), n }
+    };
+    centres.into_iter().zip(means).map(interval).collect()
+}
+
+/// Of each figure the mean over strata of the mean over their picked clusters' values.
+fn mean_of_means<'a>(
+    strata: &[&'a [Cluster]],
+    figures: usize,
+    mut pick: impl FnMut(&'a [Cluster], usize) -> &'a Cluster,
+) -> Vec<f64> {
+    let mut means = vec![0.0; figures];
+    for stratum in strata {
+        let (mut sums, mut count) = (vec![0.0; figures], 0);
+        for place in 0..stratum.len() {
+            let cluster = pick(stratum, place);
+            sums.iter_mut().zip(&cluster.sums).for_each(|(sum, more)| *sum += more);
+            count += cluster.count;
+        }
+        means.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum / count as f64);
+    }
+    means.iter_mut().for_each(|mean| *mean /= strata.len() as f64);
+    means
 }
 
 /// The quantile `q` of sorted values, interpolated linearly; NaN of no values.
@@ -154,6 +206,36 @@ mod tests {
         assert_eq!(bootstrap(&values, 7), Some(interval));
         let spread: Vec<f64> = (0..50).map(|i| f64::from(i).sqrt()).collect();
         assert_ne!(bootstrap(&spread, 7), bootstrap(&spread, 8));
+    }
+
+    /// Clusters of one figure.
+    fn clusters(sums: &[(f64, usize)]) -> Vec<Cluster> {
+        sums.iter().map(|&(sum, count)| Cluster { sums: vec![sum], count }).collect()
+    }
+
+    #[test]
+    fn clusters_of_one_value_are_the_plain_bootstrap() {
+        let values: Vec<f64> = (0..40).map(|i| f64::from(i % 3)).collect();
+        let single = clusters(&values.iter().map(|&value| (value, 1)).collect::<Vec<_>>());
+        assert_eq!(cluster_bootstrap(&[single.clone(), Vec::new()], 7), [bootstrap(&values, 7).unwrap()]);
+        assert_eq!(cluster_bootstrap(&[Vec::new()], 7), []);
+        let two = single.iter().map(|one| Cluster { sums: vec![one.sums[0], 2.0 * one.sums[0]], count: 1 }).collect();
+        let [one, twice] = cluster_bootstrap(&[two], 7)[..] else { panic!("two figures") };
+        assert_eq!((2.0 * one.mean, 2.0 * one.low, 2.0 * one.high), (twice.mean, twice.low, twice.high));
+    }
+
+    #[test]
+    fn strata_weigh_the_same_and_clusters_stay_together() {
+        // Eight values of 1 and two of 0: the mean of the two means is 1/2, and nothing in it is left to chance.
+        let fixed = cluster_bootstrap(&[clusters(&[(1.0, 1); 8]), clusters(&[(0.0, 1); 2])], 1);
+        assert_eq!(fixed, [Interval { mean: 0.5, low: 0.5, high: 0.5, n: 10 }]);
+        // The same 80 values, half of them 1: in fours that agree their mean varies four times as much.
+        let of =
+            |size: usize| -> Vec<(f64, usize)> { (0..80 / size).map(|i| ((size * (i % 2)) as f64, size)).collect() };
+        let [alone, fours] = [1, 4].map(|size| cluster_bootstrap(&[clusters(&of(size))], 1)[0]);
+        assert_eq!((alone.mean, fours.mean, fours.n), (0.5, 0.5, 80));
+        let ratio = (fours.high - fours.low) / (alone.high - alone.low);
+        assert!((1.7..2.3).contains(&ratio), "{ratio}");
     }
 
     #[test]

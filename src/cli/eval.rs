@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use imagent::config::{Config, open_dataset};
+use imagent_analysis::before_after;
 use imagent_analysis::record::write_atomic;
-use imagent_analysis::{TrajectoryRecord, before_after, write_rollouts};
 use imagent_models::config::Dtype;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::bench::{self, BenchArgs, Ran};
 use super::served::{self, ServedArgs};
 use super::settings::Source;
 use super::{InputError, print};
@@ -28,48 +29,66 @@ pub(crate) struct Args {
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
-    /// Write every episode, one line of JSON each
-    #[arg(long, value_name = "FILE.jsonl")]
-    transcripts: Option<PathBuf>,
-    /// Keep settings, trajectories and figures in this folder: config.toml, rollouts.jsonl, eval.json
+    /// Keep settings, every episode and figures in this folder: config.toml, rollouts.jsonl, eval.json [default of a benchmark:
+    /// runs/bench-NAME]
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    bench: BenchArgs,
 }
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut config = args.served.config(&args.source, args.config.as_deref())?;
+    let mut config = args.served.config(&args.source, args.config.as_deref(), args.bench.sets())?;
+    if let Some(name) = &args.bench.bench {
+        return benchmark(name, &args, config);
+    }
     let Some(held_out) = config.data.eval.as_mut() else {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
-    let data: Vec<String> = held_out.parts().into_iter().map(|part| part.path).collect();
-    let data = data.join(", ");
-    let (model, endpoint) = match &config.endpoint {
-        Some(endpoint) => (endpoint.model.clone(), Some(endpoint.url.clone())),
-        None => (config.model.path.clone(), None),
-    };
-    let resolved = config.to_toml();
+    let (asked, resolved) = (asked(&config), config.to_toml());
     let evaluation = evaluate(config, args.source.weights.dtype())?;
     if let Some(dir) = &args.save {
         imagent::ablate::save_evaluation(dir, &resolved, &evaluation)?;
     }
-    if let Some(path) = &args.transcripts {
-        let members = evaluation.groups.iter().flat_map(|group| &group.members);
-        write_rollouts(path, &members.map(TrajectoryRecord::from).collect::<Vec<_>>())?;
+    let shown = before_after(None, Some(&evaluation.metrics));
+    tell(&args, asked, ("metrics", json!(evaluation.metrics)), &shown)
+}
+
+/// Runs a benchmark.
+fn benchmark(name: &str, args: &Args, config: Config) -> Result<()> {
+    let asked = asked(&config);
+    let Ran { dir, report } =
+        bench::run(name, &args.bench, config, args.source.weights.dtype(), (args.limit, args.save.as_deref()))?;
+    let Some(report) = report else {
+        return print(&format!("{}: this part is done, others are not\n", dir.display()));
+    };
+    tell(args, asked, ("benchmark", json!(report)), &report.text())
+}
+
+/// Who was asked, and on what.
+fn asked(config: &Config) -> Value {
+    let data: Vec<String> = config.data.eval.iter().flat_map(|data| data.parts()).map(|part| part.path).collect();
+    let model = config.endpoint.as_ref().map_or(&config.model.path, |endpoint| &endpoint.model);
+    let mut asked = json!({"model": model, "data": data.join(", ")});
+    if let Some(endpoint) = &config.endpoint {
+        asked["endpoint"] = json!(endpoint.url);
     }
-    let mut result = json!({"model": model, "data": data, "metrics": evaluation.metrics});
-    if let Some(url) = endpoint {
-        result["endpoint"] = json!(url);
-    }
-    let text = format!("{result:#}\n");
+    asked
+}
+
+/// Writes the figures where they are wanted, as JSON or as shown.
+fn tell(args: &Args, mut asked: Value, (key, figures): (&str, Value), shown: &str) -> Result<()> {
+    asked[key] = figures;
+    let text = format!("{asked:#}\n");
     if let Some(out) = &args.out {
         write_atomic(out, text.as_bytes())?;
     }
-    print(&if args.json { text } else { before_after(None, Some(&evaluation.metrics)) })
+    print(if args.json { &text } else { shown })
 }
 
 fn evaluate(config: Config, dtype: Option<Dtype>) -> Result<imagent::Evaluation> {

@@ -3,6 +3,7 @@
 mod ablate;
 mod annotate;
 mod attention;
+mod bench;
 mod chat_file;
 mod data;
 mod eval;

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut config = args.served.config(&args.source, args.config.as_deref())?;
+    let mut config = args.served.config(&args.source, args.config.as_deref(), [])?;
     let Some(data) = config.data.eval.take() else {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };

@@ -20,20 +20,30 @@ pub(crate) struct ServedArgs {
 }
 
 impl ServedArgs {
-    /// The settings of a command: those of the config, or of the run that a checkpoint lies in, with the endpoint put in. A
-    /// model named on the command line comes before an endpoint in the config.
-    pub(crate) fn config(&self, source: &Source, file: Option<&Path>) -> Result<Config> {
+    /// The settings of a command: those of the config, or of the run that a checkpoint lies in, with the endpoint and `more` put
+    /// in. A model named on the command line comes before an endpoint in the config.
+    pub(crate) fn config(
+        &self,
+        source: &Source,
+        file: Option<&Path>,
+        more: impl IntoIterator<Item = String>,
+    ) -> Result<Config> {
         let named = self.endpoint.is_some() || self.served_model.is_some();
         let mut sets = source.sets.clone();
-        for (key, value) in [("url", &self.endpoint), ("model", &self.served_model)] {
-            sets.extend(value.as_ref().map(|value| format!("endpoint.{key}={}", toml::Value::from(value.as_str()))));
-        }
+        sets.extend(endpoint_sets("endpoint", self.endpoint.as_deref(), self.served_model.as_deref()));
+        sets.extend(more);
         let mut config = source.config_with(file, &sets, named)?;
         if source.model.is_some() {
             config.endpoint = None;
         }
         Ok(config)
     }
+}
+
+/// A model at an address as settings of a table.
+pub(crate) fn endpoint_sets(table: &str, url: Option<&str>, model: Option<&str>) -> Vec<String> {
+    let set = |(key, value): (&str, Option<&str>)| Some(format!("{table}.{key}={}", toml::Value::from(value?)));
+    [("url", url), ("model", model)].into_iter().filter_map(set).collect()
 }
 
 /// A build that cannot ask says so.
@@ -66,14 +76,20 @@ mod asking {
         Ok(OpenAi::new(endpoint.clone(), Arc::clone(stop), Box::new(notice))?)
     }
 
-    fn ask<T>(
+    /// Does something with the served model of a config.
+    pub(crate) fn ask<T>(
         config: Config,
         endpoint: EndpointConfig,
-        act: impl FnOnce(&ServedExperiment<'_>) -> Result<T, imagent::Error>,
+        stop: Arc<AtomicBool>,
+        act: impl FnOnce(&mut ServedExperiment<'_>) -> Result<T, imagent::Error>,
     ) -> Result<T> {
-        let model = client(&endpoint, &interrupt::watch_saying("interrupted: leaving what is under way")?)?;
+        let model = client(&endpoint, &stop)?;
         let view = model.image_view().map_err(imagent::Error::from)?;
-        Ok(act(&ServedExperiment { model: &model, endpoint, view, config })?)
+        Ok(act(&mut ServedExperiment { model: &model, endpoint, view, config })?)
+    }
+
+    fn watch() -> Result<Arc<AtomicBool>> {
+        interrupt::watch_saying("interrupted: leaving what is under way")
     }
 
     /// An evaluation over a served model.
@@ -82,7 +98,7 @@ mod asking {
         endpoint: EndpointConfig,
         source: &dyn SampleSource,
     ) -> Result<imagent::Evaluation> {
-        ask(config, endpoint, |experiment| {
+        ask(config, endpoint, watch()?, |experiment| {
             experiment.evaluate(source, &mut |done, all| {
                 // As above.
                 let _ = writeln!(std::io::stderr(), "{done} of {all} samples");
@@ -92,10 +108,10 @@ mod asking {
 
     /// An episode over a served model.
     pub(crate) fn play(config: Config, endpoint: EndpointConfig, sample: &Arc<Sample>) -> Result<ScoredTrajectory> {
-        let played = ask(config, endpoint, |experiment| experiment.episode(sample))?;
+        let played = ask(config, endpoint, watch()?, |experiment| experiment.episode(sample))?;
         played.ok_or_else(|| anyhow::anyhow!("no episode was played"))
     }
 }
 
 #[cfg(feature = "served")]
-pub(crate) use asking::{client, evaluate, play};
+pub(crate) use asking::{ask, client, evaluate, play};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
 use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
-use imagent_data::formats::Select;
+use imagent_data::formats::{Reader, Select};
 use imagent_data::{GoldCrops, Mixture, Share, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
 use imagent_models::config::Dtype;
@@ -200,7 +200,11 @@ fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn SampleSource>, Error> {
+/// Opens one dataset with its rows as published, making it first where it is a synthetic one.
+///
+/// # Errors
+/// When it is not named (`key` says where), cannot be made, or is refused.
+pub fn open_reader(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn Reader>, Error> {
     if dataset.path.is_empty() {
         return Err(Error::NoDataset { key });
     }
@@ -211,6 +215,11 @@ fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn Sample
     let select = Select { format: given(&dataset.format), split: given(&dataset.split) };
     let mut source = imagent_data::open(path, select)?;
     source.keep(dataset.cache_mib << 20);
+    Ok(source)
+}
+
+fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn SampleSource>, Error> {
+    let source = open_reader(dataset, key)?;
     let source = Limited::new(source, dataset.limit, false);
     Ok(match dataset.gold_crops {
         0 => Box::new(source),

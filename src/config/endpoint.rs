@@ -1,4 +1,4 @@
-//! The `[endpoint]` table: a model that somebody serves in OpenAI's form, and how it is asked.
+//! The `[endpoint]` and `[judge]` tables: a model that somebody serves in OpenAI's form, and how it is asked.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,8 @@ pub enum Calls {
     Api,
 }
 
-/// The `[endpoint]` table. `eval` and `rollout` ask this model in place of `[model]`; training does not look at it.
+/// The `[endpoint]` table, a model that `eval` and `rollout` ask in place of `[model]`, and the `[judge]` table, one that benchmarks ask.
+/// Training looks at neither.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EndpointConfig {

@@ -6,7 +6,7 @@
 //! * `overrides`: one `--set a.b=value`;
 //! * `blame`: which key a refused document owes its refusal to;
 //! * `validated`, `train`: the settings, their defaults and ranges;
-//! * `endpoint`: the `[endpoint]` table;
+//! * `endpoint`: the `[endpoint]` and `[judge]` tables;
 //! * `build`: settings to model, datasets and plug-ins.
 
 mod blame;
@@ -20,6 +20,7 @@ mod validated;
 
 pub use build::{
     Device, Model, Parts, base_of, nano_base, open_dataset, open_model, open_model_for_inference, open_model_seeded,
+    open_reader,
 };
 pub use endpoint::{Calls, EndpointConfig};
 pub use error::{ConfigError, Place};

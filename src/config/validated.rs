@@ -42,6 +42,9 @@ pub struct Config {
     /// A served model that `eval` and `rollout` ask in place of it. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<EndpointConfig>,
+    /// A served model that benchmarks ask what a reply chooses, where their protocol does and no rule decides. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<EndpointConfig>,
     /// What to train and to evaluate on.
     pub data: DataConfig,
     /// How samples become prompts.
@@ -73,6 +76,7 @@ impl Default for Config {
             seed: 1,
             model: ModelConfig::default(),
             endpoint: None,
+            judge: None,
             data: DataConfig::default(),
             prompt: PromptStyle::default(),
             sampling: Sampling::default(),
@@ -291,8 +295,10 @@ impl Config {
         check_name(&self.name)?;
         self.settings().validate().map_err(setting_error)?;
         self.model.check()?;
-        let endpoint = self.endpoint.as_ref().map_or(Ok(()), EndpointConfig::validate);
-        endpoint.map_err(|(field, problem)| (format!("endpoint.{field}"), problem))?;
+        for (table, endpoint) in [("endpoint", &self.endpoint), ("judge", &self.judge)] {
+            let checked = endpoint.as_ref().map_or(Ok(()), EndpointConfig::validate);
+            checked.map_err(|(field, problem)| (format!("{table}.{field}"), problem))?;
+        }
         self.adamw.validate().map_err(|error| model_error("adamw", error))?;
         let wrong = |key: &str, problem: String| Err((format!("train.{key}"), problem));
         if let Err((field, problem)) = self.train.eval_sampling.validate() {

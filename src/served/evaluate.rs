@@ -10,6 +10,7 @@ use imagent_core::{
 };
 use imagent_models::image_processor::ImageProcessor;
 
+use crate::bench::Player;
 use crate::config::{Calls, Config, EndpointConfig};
 use crate::error::Error;
 use crate::experiment::{Evaluation, eval_request};
@@ -101,6 +102,12 @@ pub(crate) fn shown(view: &ImageProcessor, image: &RgbImage) -> Result<RgbImage,
         reason: error.to_string(),
     };
     view.resize(image).map_err(refused)
+}
+
+impl Player for ServedExperiment<'_> {
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error> {
+        Ok(self.play(samples)?.into_iter().flatten().collect())
+    }
 }
 
 /// Tools that the prompt does not describe.

@@ -3,6 +3,7 @@
 #![cfg(all(feature = "served", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bench;
 mod client;
 #[path = "../cli/done.rs"]
 mod done;

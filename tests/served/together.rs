@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::done::Done;
 use super::process::{Served, command, image, place, question, zooming};
 
-/// The figures and the transcripts of an evaluation.
+/// The figures and the episodes of an evaluation.
 fn evaluate(dir: &Path, args: &[&str]) -> (Value, Vec<Value>) {
-    let base = ["eval", "config.toml", "--json", "--transcripts", "t.jsonl", "--set", "prompt.number_images=true"];
+    let base = ["eval", "config.toml", "--json", "--save", "saved", "--set", "prompt.number_images=true"];
     let all = [&base[..], args].concat();
     let done = Done::from(command(&all).current_dir(dir).output().unwrap());
     assert_eq!(done.code, Some(0), "{}", done.err);
-    let transcripts = std::fs::read_to_string(dir.join("t.jsonl")).unwrap();
+    let transcripts = std::fs::read_to_string(dir.join("saved/rollouts.jsonl")).unwrap();
     let lines = transcripts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (serde_json::from_str::<Value>(&done.out).unwrap()["metrics"].clone(), lines)
 }

@@ -1,13 +1,13 @@
 //! Files that are whole or absent, and JSON Lines that say which line is wrong.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
+use serde::{Deserialize, Serialize};
 
 use crate::error::AnalysisError;
 
@@ -79,6 +79,55 @@ impl<T: DeserializeOwned> Iterator for JsonLines<T> {
     }
 }
 
+/// All values of a JSON Lines file; a last line that was cut short is left out.
+///
+/// # Errors
+/// When the file cannot be read, or a line (named) is not such a value.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, AnalysisError> {
+    JsonLines::open(path)?.collect()
+}
+
+/// Appends values to a JSON Lines file, a whole line at a time. While it is open no other process can open it so.
+#[derive(Debug)]
+pub struct LinesWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl LinesWriter {
+    /// Opens the file to append, making it and its folder where needed; a last line without a line end is removed.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or another process writes to it.
+    pub fn open(path: &Path) -> Result<Self, AnalysisError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
+        // A lock of Windows would keep others from reading.
+        if cfg!(unix) {
+            file.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => AnalysisError::Busy { path: path.to_owned() },
+                TryLockError::Error(source) => AnalysisError::Io { path: path.to_owned(), source },
+            })?;
+        }
+        let bytes = fs::read(path).map_err(AnalysisError::io(path))?;
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64).map_err(AnalysisError::io(path))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends one line.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn append(&mut self, value: &impl Serialize) -> Result<(), AnalysisError> {
+        let mut line = serde_json::to_vec(value).map_err(AnalysisError::json(&self.path))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(AnalysisError::io(&self.path))
+    }
+}
+
 /// A number, or NaN where JSON has `null`: what serde_json writes for numbers that are not finite.
 #[derive(Deserialize)]
 #[serde(transparent)]
@@ -115,6 +164,23 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn lines_go_on_after_the_last_whole_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.jsonl");
+        let mut writer = LinesWriter::open(&path).unwrap();
+        writer.append(&1).unwrap();
+        if cfg!(unix) {
+            assert!(matches!(LinesWriter::open(&path).unwrap_err(), AnalysisError::Busy { .. }));
+        }
+        drop(writer);
+        fs::write(&path, "1\n2\n[3").unwrap();
+        assert_eq!(read_lines::<u8>(&path).unwrap(), [1, 2]);
+        LinesWriter::open(&path).unwrap().append(&"four").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n\"four\"\n");
+        assert!(read_lines::<u8>(&path).unwrap_err().to_string().contains("b.jsonl, line 3"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What a run folder holds, in order of use: metrics of each step, then trajectories with their images.
+//! What a run folder holds, in order of use: metrics of each step, then trajectories with their images; and how files are written.
 
 mod files;
 mod images;
 mod metrics;
 mod trajectory;
 
-pub use files::write_atomic;
+pub use files::{LinesWriter, read_lines, write_atomic};
 pub use images::{ImageCodec, ImageSource};
 pub use metrics::{MetricsRow, MetricsWriter, read_metrics};
 pub use trajectory::{

@@ -9,7 +9,7 @@ use imagent_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::files::{JsonLines, number, numbers, write_atomic};
+use super::files::{number, numbers, read_lines, write_atomic};
 use super::images::{ImageCodec, ImageSource, data_url};
 use crate::error::AnalysisError;
 
@@ -299,11 +299,11 @@ pub fn rollouts_file(step: usize) -> PathBuf {
     PathBuf::from(format!("rollouts/step-{step:06}.jsonl"))
 }
 
-/// Writes trajectories, one JSON line each, atomically.
+/// Writes trajectories ([`TrajectoryRecord`], or one with more fields), one JSON line each, atomically.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_rollouts(path: &Path, records: &[TrajectoryRecord]) -> Result<(), AnalysisError> {
+pub fn write_rollouts(path: &Path, records: &[impl Serialize]) -> Result<(), AnalysisError> {
     let mut content = Vec::new();
     for record in records {
         serde_json::to_writer(&mut content, record).map_err(AnalysisError::json(path))?;
@@ -317,5 +317,5 @@ pub fn write_rollouts(path: &Path, records: &[TrajectoryRecord]) -> Result<(), A
 /// # Errors
 /// When the file cannot be read, or a line (named) is not a [`TrajectoryRecord`].
 pub fn read_rollouts(path: &Path) -> Result<Vec<TrajectoryRecord>, AnalysisError> {
-    JsonLines::open(path)?.collect()
+    read_lines(path)
 }

@@ -178,8 +178,9 @@ impl Grader {
         self.share(gold, answer, &[]).map(|share| share >= 1.0)
     }
 
-    /// How far `answer` is `gold`, from 0 to 1; 0 or 1 but for `partial`.
-    fn share(&self, gold: &str, answer: &str, options: &[&str]) -> Option<f64> {
+    /// How far `answer` is `gold`, from 0 to 1; 0 or 1 but for `partial`. `None` as in [`Grader::equal`]; `options` are the texts
+    /// of a choice, in the order of their letters.
+    pub fn share(&self, gold: &str, answer: &str, options: &[&str]) -> Option<f64> {
         let is = |equal: bool| f64::from(u8::from(equal));
         match *self {
             Self::Exact {} | Self::Sample {} => {

@@ -1,0 +1,383 @@
+//! A benchmark from the first item to the last: what is played is written down at once, so that a run goes on where it stopped.
+//!
+//! ```text
+//! DIR/
+//!   config.toml        the resolved config
+//!   bench.toml         which benchmark, and how it is asked; another one, or another config, is refused
+//!   rollouts.jsonl     a line an item: the trajectory, how it was asked, and its figures as `parts`
+//!   rollouts-2-of-4.jsonl   the same of a part, until all are joined
+//!   judged.jsonl       what a judge said, where there was one
+//!   eval.json          the tables, once every item is there
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use imagent_analysis::ablation::{EVAL_FIGURES, EVAL_ROLLOUTS};
+use imagent_analysis::record::{LinesWriter, read_lines, write_atomic};
+use imagent_analysis::{TrajectoryRecord, write_rollouts};
+use imagent_core::{BoxFrame, Policy, Sample, Score, ScoredTrajectory, Toolbox, Trajectory};
+use imagent_data::formats::{Entry, FOLDER, Reader};
+use serde::{Deserialize, Serialize};
+
+use super::judge::Judge;
+use super::official::Reading;
+use super::report::{Counted, Report};
+use super::score::{OFFICIAL, STRICT, Scores, Scoring, reply};
+use super::{Bench, BenchError, Form};
+use crate::error::Error;
+use crate::run::folder::difference;
+
+/// Items played at once. Figures do not depend on it.
+const BATCH: usize = 32;
+/// What a run may have otherwise when it goes on: figures do not depend on it, or the last run says.
+const FREE: [&str; 11] = [
+    "alarms",
+    "data.eval.cache_mib",
+    "data.eval.limit",
+    "endpoint.at_once",
+    "endpoint.connect_timeout",
+    "endpoint.max_wait",
+    "endpoint.retries",
+    "endpoint.timeout",
+    "judge",
+    "model.device",
+    "name",
+];
+
+/// What part is run, and how.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// The folder of the transcript.
+    pub dir: PathBuf,
+    /// Only the first so many rows of the dataset.
+    pub limit: Option<usize>,
+    /// Which part of how many, counted from 1: every so-manieth item.
+    pub shard: (usize, usize),
+    /// What the model's boxes count.
+    pub frame: BoxFrame,
+    /// Asks the bare question; how to answer is the config's to say.
+    pub plain: bool,
+    /// Draws orders of options, resamples of intervals, and what an official rule draws.
+    pub seed: u64,
+    /// The resolved config.
+    pub config: String,
+}
+
+impl BenchOptions {
+    /// Whether the benchmark can be run so; `judged`: with a judge.
+    ///
+    /// # Errors
+    /// A dataset of another format, a part that does not exist, a judge for a benchmark without one.
+    pub fn check(&self, bench: &Bench, reader: &dyn Reader, judged: bool) -> Result<(), BenchError> {
+        let (shard, shards) = self.shard;
+        if shard < 1 || shard > shards {
+            return Err(BenchError::Shard { shard, shards });
+        }
+        if judged && !bench.has_judge() {
+            return Err(BenchError::NoJudge { bench: bench.name });
+        }
+        // A folder of ours may have been imported from the benchmark.
+        let found = reader.format();
+        if found != FOLDER && !bench.formats.contains(&found) {
+            let wanted = bench.formats.iter().chain([&FOLDER]).copied().collect::<Vec<_>>().join(" or ");
+            return Err(BenchError::Format { bench: bench.name, wanted, found });
+        }
+        Ok(())
+    }
+}
+
+/// A line of the transcript.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Line {
+    /// The item's number among all, counted from 0.
+    number: usize,
+    /// The form in which it was asked.
+    form: String,
+    /// The rows of the table that it counts in.
+    rows: Vec<String>,
+    /// What the benchmark's own rule, or its judge, read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read: Option<String>,
+    /// Whether no rule decides it and the protocol asks a judge.
+    for_judge: bool,
+    /// What was played; its reward is the strict figure.
+    #[serde(flatten)]
+    record: TrajectoryRecord,
+}
+
+/// Plays samples.
+pub trait Player {
+    /// A trajectory for each sample, in order.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error>;
+}
+
+impl<P, T, R, M, O> Player for crate::Experiment<P, T, R, M, O>
+where
+    P: Policy,
+    T: Toolbox + ?Sized,
+    R: imagent_core::Reward + ?Sized,
+    M: imagent_core::MaskSet + ?Sized,
+    O: imagent_core::PolicyOptimizer + ?Sized,
+{
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error> {
+        Ok(self.play_all(samples)?)
+    }
+}
+
+/// A benchmark on a dataset.
+struct Course<'a> {
+    reader: &'a dyn Reader,
+    options: &'a BenchOptions,
+    scoring: Scoring,
+    forms: Vec<Form>,
+}
+
+/// Plays what is not yet written down, and reports once all is there: `None` if it was told to stop, or while other parts are missing.
+///
+/// `watch(done)` is told how many items of this part are there, and says whether to go on.
+///
+/// # Errors
+/// As [`BenchOptions::check`]; a folder of another run, a failing model or judge.
+pub fn run(
+    bench: &'static Bench,
+    reader: &dyn Reader,
+    player: &mut dyn Player,
+    judge: Option<&mut Judge<'_>>,
+    options: &BenchOptions,
+    watch: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Report>, Error> {
+    let course = Course::new(bench, reader, options, judge.is_some())?;
+    agree(&options.dir.join("config.toml"), &options.config)?;
+    agree(&options.dir.join("bench.toml"), &course.settings())?;
+    let mut transcript = LinesWriter::open(&course.own_file())?;
+    let there = course.lines()?;
+    let mine: Vec<usize> = course.wanted().filter(|&number| course.is_mine(number)).collect();
+    let left: Vec<usize> = mine.iter().copied().filter(|number| !there.contains_key(number)).collect();
+    let mut done = mine.len() - left.len();
+    drop(there);
+    if !left.is_empty() {
+        course.remove_figures()?;
+    }
+    for batch in left.chunks(BATCH) {
+        for line in course.play(batch, player)? {
+            transcript.append(&line)?;
+        }
+        done += batch.len();
+        if !watch(done) {
+            return Ok(None);
+        }
+    }
+    drop(transcript);
+    let lines = course.lines()?;
+    if course.wanted().any(|number| !lines.contains_key(&number)) {
+        return Ok(None);
+    }
+    course.finish(lines, judge).map(Some)
+}
+
+impl<'a> Course<'a> {
+    fn new(
+        bench: &'static Bench,
+        reader: &'a dyn Reader,
+        options: &'a BenchOptions,
+        judged: bool,
+    ) -> Result<Self, Error> {
+        options.check(bench, reader, judged)?;
+        let scoring = Scoring { bench, frame: options.frame, seed: options.seed, judged };
+        let forms = bench.forms(&reader.entry(0)?, options.plain);
+        Ok(Self { reader, options, scoring, forms })
+    }
+
+    /// How the benchmark is asked.
+    fn settings(&self) -> String {
+        #[derive(Serialize)]
+        struct Settings {
+            bench: &'static str,
+            plain: bool,
+            frame: BoxFrame,
+        }
+        let BenchOptions { plain, frame, .. } = *self.options;
+        // Names and a truth value are TOML.
+        toml::to_string(&Settings { bench: self.scoring.bench.name, plain, frame }).unwrap_or_default()
+    }
+
+    /// The numbers of the items that are to be reported.
+    fn wanted(&self) -> std::ops::Range<usize> {
+        0..self.options.limit.unwrap_or(usize::MAX).min(self.reader.len()) * self.forms.len()
+    }
+
+    fn is_mine(&self, number: usize) -> bool {
+        let (shard, shards) = self.options.shard;
+        number % shards == shard - 1
+    }
+
+    /// The file that this part is written to.
+    fn own_file(&self) -> PathBuf {
+        let (shard, shards) = self.options.shard;
+        let part = format!("rollouts-{shard}-of-{shards}.jsonl");
+        self.options.dir.join(if shards == 1 { EVAL_ROLLOUTS } else { &part })
+    }
+
+    /// An item's entry in its form.
+    fn entry(&self, number: usize) -> Result<(Form, Entry), Error> {
+        let form = self.forms[number % self.forms.len()];
+        Ok((form, form.of(&self.reader.entry(number / self.forms.len())?, self.options.seed)))
+    }
+
+    fn play(&self, numbers: &[usize], player: &mut dyn Player) -> Result<Vec<Line>, Error> {
+        let (mut entries, mut samples) = (Vec::new(), Vec::new());
+        for &number in numbers {
+            let (form, entry) = self.entry(number)?;
+            let images = self.reader.sample(number / self.forms.len())?.images;
+            let question = self.scoring.bench.question(&entry, form, self.options.frame, self.options.plain);
+            samples.push(Arc::new(Sample { question, ..entry.sample(images) }));
+            entries.push((number, form, entry));
+        }
+        let played = player.episodes(&samples)?;
+        let line = |((number, form, entry), trajectory): ((usize, Form, Entry), Trajectory)| {
+            let scored = ScoredTrajectory { trajectory, score: Score::default() };
+            let record = TrajectoryRecord::from(&scored);
+            self.line(number, form, &entry, record)
+        };
+        Ok(entries.into_iter().zip(played).map(line).collect())
+    }
+
+    /// A line with the figures of what was played.
+    fn line(&self, number: usize, form: Form, entry: &Entry, record: TrajectoryRecord) -> Line {
+        let scores = self.scoring.of(entry, &record);
+        let (rows, for_judge) = (self.scoring.bench.rows(entry), scores.open);
+        let mut line = Line { number, form: form.name().to_owned(), rows, read: None, for_judge, record };
+        line.take(scores);
+        line
+    }
+
+    /// All lines of the folder by number, with figures as they are given now. The joined file is read last: a part that goes while this
+    /// reads is in it.
+    fn lines(&self) -> Result<BTreeMap<usize, Line>, Error> {
+        let mut lines = BTreeMap::new();
+        for path in self.parts()?.into_iter().chain([self.options.dir.join(EVAL_ROLLOUTS)]) {
+            let read: Vec<Line> = match read_lines(&path) {
+                Err(imagent_analysis::AnalysisError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    continue;
+                }
+                read => read?,
+            };
+            for old in read {
+                let line = self.again(&path, old)?;
+                lines.insert(line.number, line);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// A line that was written before.
+    fn again(&self, path: &Path, old: Line) -> Result<Line, Error> {
+        let (form, entry) = self.entry(old.number)?;
+        if entry.id != old.record.sample {
+            let (path, number, found, wanted) = (path.to_owned(), old.number, old.record.sample, entry.id);
+            return Err(BenchError::OtherItem { path, number, found, wanted }.into());
+        }
+        Ok(self.line(old.number, form, &entry, old.record))
+    }
+
+    /// The files of parts.
+    fn parts(&self) -> Result<Vec<PathBuf>, Error> {
+        let dir = &self.options.dir;
+        let failed = |source| Error::Io { path: dir.clone(), source };
+        let mut parts = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("rollouts-") && name.ends_with(".jsonl") {
+                parts.push(path);
+            }
+        }
+        parts.sort();
+        Ok(parts)
+    }
+
+    /// Has the judge heard, writes the transcript whole, counts, and writes the figures last.
+    fn finish(&self, mut lines: BTreeMap<usize, Line>, judge: Option<&mut Judge<'_>>) -> Result<Report, Error> {
+        let name = judge.as_ref().map(|judge| judge.name().to_owned());
+        let unreadable = judge.map_or(Ok(Vec::new()), |judge| self.judge(&mut lines, judge))?;
+        write_rollouts(&self.options.dir.join(EVAL_ROLLOUTS), &lines.values().collect::<Vec<_>>())?;
+        for part in self.parts()? {
+            // Another process may have joined the parts as well.
+            let _ = fs::remove_file(part);
+        }
+        let mut items = Vec::new();
+        for (number, Line { rows, for_judge, record, .. }) in lines {
+            if self.wanted().contains(&number) {
+                let (form, entry) = self.entry(number)?;
+                let (cluster, unreadable) = (self.scoring.bench.cluster(&entry), unreadable.contains(&number));
+                items.push(Counted { form, rows, cluster, figures: record.parts, for_judge, unreadable });
+            }
+        }
+        let report = Report::new(self.scoring.bench, name, &items, self.options.seed);
+        write_atomic(&self.options.dir.join(EVAL_FIGURES), report.json().as_bytes())?;
+        Ok(report)
+    }
+
+    /// Figures that will not be those of all items.
+    fn remove_figures(&self) -> Result<(), Error> {
+        let path = self.options.dir.join(EVAL_FIGURES);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::Io { path, source: error }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts what no rule decides to the judge; the numbers of what it left open.
+    fn judge(&self, lines: &mut BTreeMap<usize, Line>, judge: &mut Judge<'_>) -> Result<Vec<usize>, Error> {
+        let mut open = Vec::new();
+        for line in lines.values().filter(|line| line.for_judge && self.wanted().contains(&line.number)) {
+            let (_, entry) = self.entry(line.number)?;
+            open.push((line.number, judge.case(&entry, &reply(&line.record)), entry));
+        }
+        judge.hear(open.iter().map(|(_, case, _)| case.clone()))?;
+        let mut unreadable = Vec::new();
+        for (number, case, entry) in open {
+            let reading = judge.verdict(&case, &entry.options);
+            if reading == Reading::Judge {
+                unreadable.push(number);
+            }
+            if let Some(line) = lines.get_mut(&number) {
+                let figures = std::mem::take(&mut line.record.parts);
+                let mut scores = Scores { figures, ..Scores::default() };
+                scores.take(OFFICIAL, &entry.answer, &reading);
+                line.take(scores);
+            }
+        }
+        Ok(unreadable)
+    }
+}
+
+impl Line {
+    /// Takes these figures.
+    fn take(&mut self, scores: Scores) {
+        self.record.reward = scores.figures.get(STRICT).copied().unwrap_or_default();
+        self.record.parts = scores.figures;
+        self.read = scores.read;
+    }
+}
+
+/// Writes down what is run, or compares with what was written.
+fn agree(path: &Path, wanted: &str) -> Result<(), Error> {
+    let found = match fs::read_to_string(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(write_atomic(path, wanted.as_bytes())?),
+        Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
+    };
+    let read = |text: &str| toml::from_str(text).unwrap_or_default();
+    match difference("", &read(&found), &read(wanted), &FREE) {
+        None => Ok(()),
+        Some((key, found, wanted)) => Err(Error::OtherRun { path: path.to_owned(), key, found, wanted }),
+    }
+}
