@@ -125,6 +125,24 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A folder for an evaluation holds something else.
+    #[error("{}: holds {what}, and is no folder of an evaluation; choose another with --save", path.display())]
+    NotAnEvaluation {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
+    /// A run that is resumed has more steps behind it than it is to have.
+    #[error("{}: the run there has {done} steps, `train.steps` is {steps}", path.display())]
+    RanLonger {
+        /// The run's folder.
+        path: PathBuf,
+        /// Steps done.
+        done: usize,
+        /// Steps wanted.
+        steps: usize,
+    },
     /// The model failed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -247,6 +265,8 @@ impl Error {
             | Self::NoSample { .. }
             | Self::Occupied { .. }
             | Self::OtherRun { .. }
+            | Self::RanLonger { .. }
+            | Self::NotAnEvaluation { .. }
             | Self::ChangedArm(_)
             | Self::BadTrajectory { .. }
             | Self::BadCheckpoint { .. } => true,

@@ -258,7 +258,8 @@ where
     let mut prompts = Vec::new();
     let mut episodes = Vec::new();
     for sample in samples {
-        let prompt = Arc::new(encoder.prompt(&request.prompt.messages(sample), &specs, &sample.images)?);
+        let prompt = encoder.prompt(&request.prompt.messages(sample), &specs, &sample.images);
+        let prompt = Arc::new(prompt.map_err(|source| PolicyError::Prompt { id: sample.id.clone(), source })?);
         for index in 0..request.group_size {
             let episode = Episode::start(Arc::clone(sample), index, &prompt, request.limits.clone());
             episodes.push(Mutex::new(episode));

@@ -144,13 +144,21 @@ pub enum PolicyError {
     /// Text or image to tokens.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A sample's question cannot be put to the model.
+    #[error("sample {id:?}")]
+    Prompt {
+        /// The sample.
+        id: String,
+        /// Why.
+        source: EncodeError,
+    },
     /// The computation failed.
     #[error("model: {0}")]
     Model(String),
-    /// The gradient or the loss is not a finite number.
+    /// The loss, the gradient or what a token is drawn from is not a finite number.
     #[error("the {what} is not finite; lower the learning rate or look at the data of this step")]
     NotFinite {
-        /// Loss or gradient.
+        /// Which of them.
         what: &'static str,
     },
     /// The run was asked to stop.

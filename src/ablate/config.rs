@@ -9,8 +9,8 @@ use toml::{Table, Value};
 
 use crate::config::{Config, ConfigError, Document, closest};
 
-/// Folders of an ablation that are no arm's.
-const RESERVED: [&str; 1] = ["figures"];
+/// What lies beside the arms in the folder of an ablation.
+const RESERVED: [&str; 6] = ["figures", "ablation.json", "report.html", "table.csv", "table.json", "table.md"];
 
 /// An ablation as read and checked.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! Further evaluations of a run's last checkpoint: where each lies, and whether it is whole.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use imagent_analysis::ablation::{EVAL_FIGURES, EVAL_ROLLOUTS};
@@ -44,7 +45,7 @@ impl PlannedEval {
         let path = self.dir.join(CONFIG);
         let found = match fs::read_to_string(&path) {
             Ok(found) => found,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Io { path, source }),
         };
         let read = |text: &str| toml::from_str::<Table>(text).unwrap_or_default();
@@ -52,11 +53,34 @@ impl PlannedEval {
     }
 }
 
+/// Whether an evaluation may be kept in a folder: it is empty or absent, or holds an earlier one and nothing else.
+///
+/// # Errors
+/// Says what is there.
+pub fn check_saved(dir: &Path) -> Result<(), Error> {
+    let occupied = |what| Err(Error::NotAnEvaluation { path: dir.to_owned(), what });
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return occupied("a file".to_owned()),
+        Err(source) => return Err(Error::Io { path: dir.to_owned(), source }),
+    };
+    for entry in entries {
+        let name = entry.map_err(|source| Error::Io { path: dir.to_owned(), source })?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') && ![CONFIG, EVAL_ROLLOUTS, EVAL_FIGURES].contains(&&*name) {
+            return occupied(name.into_owned());
+        }
+    }
+    Ok(())
+}
+
 /// Writes `config.toml`, `rollouts.jsonl` and `eval.json` into a folder, each whole, the figures last.
 ///
 /// # Errors
-/// Names the file that could not be written.
+/// As [`check_saved`], and names the file that could not be written.
 pub fn save_evaluation(dir: &Path, config: &str, evaluation: &Evaluation) -> Result<(), Error> {
+    check_saved(dir)?;
     let figures = dir.join(EVAL_FIGURES);
     if figures.exists() {
         fs::remove_file(&figures).map_err(|source| Error::Io { path: figures.clone(), source })?;

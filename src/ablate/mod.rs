@@ -13,7 +13,7 @@ pub mod results;
 pub mod runner;
 
 pub use config::AblationConfig;
-pub use evals::{PlannedEval, save_evaluation};
+pub use evals::{PlannedEval, check_saved, save_evaluation};
 pub use plan::{Plan, PlannedRun, State};
 pub use results::write_results;
 pub use runner::{RunnerOptions, Summary, run_all};

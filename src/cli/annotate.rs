@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// How many questions to draw [default: 1000]
     #[arg(long, value_name = "N", requires = "coco")]
     samples: Option<usize>,
-    /// The words: `plain`, `short` or a JSON file of templates
+    /// The words: `plain`, `short`, `boxes` or a JSON file of templates
     #[arg(long, value_name = "WORDING", default_value = "plain")]
     wording: String,
     /// Frame of the boxes: `shown`, `original`, `relative1000` or `unit`

@@ -50,6 +50,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
     held_out.limit = args.limit.unwrap_or(held_out.limit);
+    args.save.as_deref().map_or(Ok(()), imagent::ablate::check_saved)?;
     let (asked, resolved) = (asked(&config), config.to_toml());
     let evaluation = evaluate(config, args.source.weights.dtype())?;
     if let Some(dir) = &args.save {

@@ -328,18 +328,18 @@ pub(crate) fn check_dataset(key: &str, dataset: Option<&DatasetConfig>) -> Resul
         let problem = format!("must be at most {MOST_CACHE_MIB}, got {}", dataset.cache_mib);
         return Err((format!("{key}.cache_mib"), problem));
     }
-    if !dataset.mix.is_empty() {
-        let DatasetConfig { limit, cache_mib, mix, .. } = dataset.clone();
-        if *dataset != (DatasetConfig { limit, cache_mib, mix, ..DatasetConfig::default() }) {
-            return Err((format!("{key}.mix"), "stands in place of path, format, split and synth".to_owned()));
-        }
-    }
     for part in &dataset.mix {
         if !(part.weight.is_finite() && part.weight > 0.0) {
             return Err((format!("{key}.mix.weight"), format!("must be above 0, got {}", part.weight)));
         }
         if part.path.is_empty() {
             return Err((format!("{key}.mix.path"), "is not set: name a dataset".to_owned()));
+        }
+    }
+    if !dataset.mix.is_empty() {
+        let DatasetConfig { limit, cache_mib, mix, .. } = dataset.clone();
+        if *dataset != (DatasetConfig { limit, cache_mib, mix, ..DatasetConfig::default() }) {
+            return Err((format!("{key}.mix"), "stands in place of path, format, split and synth".to_owned()));
         }
     }
     let key = if dataset.mix.is_empty() { key.to_owned() } else { format!("{key}.mix") };

@@ -63,7 +63,21 @@ impl RunFolder {
         match fs::read_to_string(&path) {
             Err(_) => occupied("other files"),
             Ok(_) if !resume => occupied("a run"),
-            Ok(found) => same_run(&path, &found, config),
+            Ok(found) => {
+                same_run(&path, &found, config)?;
+                Self { dir: dir.to_owned() }.is_to_go_on(config)
+            }
+        }
+    }
+
+    /// Whether the steps of this config are not fewer than those done.
+    fn is_to_go_on(&self, config: &str) -> Result<(), Error> {
+        let config: Table = toml::from_str(config).unwrap_or_default();
+        let steps = config.get("train").and_then(|train| train.get("steps")).and_then(Value::as_integer);
+        let Some(steps) = steps.and_then(|steps| usize::try_from(steps).ok()) else { return Ok(()) };
+        match self.numbered()?.last() {
+            Some(&(done, _)) if done > steps => Err(Error::RanLonger { path: self.dir.clone(), done, steps }),
+            _ => Ok(()),
         }
     }
 
@@ -114,6 +128,10 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<PathBuf>, Error> {
+        Ok(self.numbered()?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    fn numbered(&self) -> Result<Vec<(usize, PathBuf)>, Error> {
         let dir = self.dir.join("checkpoints");
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -129,7 +147,7 @@ impl RunFolder {
             }
         }
         found.sort();
-        Ok(found.into_iter().map(|(_, path)| path).collect())
+        Ok(found)
     }
 }
 

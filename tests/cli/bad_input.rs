@@ -198,6 +198,13 @@ fn an_output_folder_that_is_in_use() {
     place.run(&["train", "config.toml", "--out", "run"]).fails(2, &["run: holds a run already", "--resume"]);
     let other = ["train", "config.toml", "--out", "run", "--resume", "--set", "train.group_size=2"];
     place.run(&other).fails(2, &["run/config.toml", "train.group_size = 3", "this config has 2"]);
+    place.train("longer", &["--set", "train.steps=2"]);
+    let fewer = ["train", "config.toml", "--out", "longer", "--resume", "--set", "train.steps=1"];
+    place.run(&fewer).fails(2, &["longer: the run there has 2 steps", "`train.steps` is 1"]);
+    assert!(fs::read_to_string(place.path("longer/config.toml")).unwrap().contains("steps = 2"));
+    let save = ["eval", "config.toml", "--save", "longer"];
+    place.run(&save).fails(2, &["longer: holds ", "no folder of an evaluation"]);
+    assert!(fs::read_to_string(place.path("longer/config.toml")).unwrap().contains("steps = 2"));
     fs::create_dir(place.path("mine")).unwrap();
     fs::write(place.path("mine/thesis.txt"), "precious").unwrap();
     for resume in [&[][..], &["--resume"]] {
@@ -206,6 +213,13 @@ fn an_output_folder_that_is_in_use() {
     }
     assert_eq!(fs::read_dir(place.path("mine")).unwrap().count(), 1);
     place.run(&["train", "config.toml", "--out", "mine/thesis.txt"]).fails(2, &["thesis.txt: holds a file already"]);
+}
+
+#[test]
+fn a_model_that_has_diverged_is_no_result() {
+    let place = Place::new();
+    let args = ["train", "config.toml", "--out", "run", "--set", "adamw.learning_rate=1e30"];
+    place.run(&args).fails(1, &["is not finite", "step"]);
 }
 
 /// A limit on the size of files stands in for a full disk: writing fails in the middle of a file.

@@ -50,13 +50,26 @@ fn annotation_becomes_trajectories_that_are_trained_on_and_reinforced() {
 }
 
 #[test]
+fn nothing_to_train_on_leaves_no_run() {
+    let place = Place::new();
+    place.run(&["data", "synth", "--out", "digits", "--samples", "3"]).ok();
+    let config =
+        "[data.train]\npath = \"digits\"\n[trajectories]\nwording = \"boxes\"\n[adamw]\nlearning_rate = 1e-3\n";
+    fs::write(place.path("sft.toml"), config).unwrap();
+    place
+        .run(&["sft", "sft.toml", "--out", "tuned"])
+        .fails(2, &["data.train", "none of its samples can be trained on"]);
+    assert!(!place.path("tuned").exists());
+}
+
+#[test]
 fn what_cannot_be_annotated_or_trained_on_is_told_by_name() {
     let place = Place::new();
     place.run(&[&["data", "synth", "--out", "world", "--samples", "2"][..], &WORLD].concat()).ok();
     let annotate = |more: &[&str]| place.run(&[&["data", "annotate", "world", "--out", "told"][..], more].concat());
     annotate(&[]).fails(2, &["--frame shown needs --model"]);
     annotate(&["--frame", "pixels"]).fails(2, &["--frame pixels: known are shown, original"]);
-    annotate(&["--frame", "unit", "--wording", "loud"]).fails(2, &["--wording", "`plain`, `short` or a file"]);
+    annotate(&["--frame", "unit", "--wording", "loud"]).fails(2, &["--wording", "`plain`, `short`, `boxes` or a file"]);
     annotate(&["--model", "absent"]).fails(2, &["absent"]);
     place.run(&["data", "annotate", "gone", "--out", "told", "--frame", "unit"]).fails(2, &["gone"]);
     fs::write(place.path("coco.json"), "{}").unwrap();

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::AnalysisError;
 
-/// Writes a file so that a reader finds the old or the new content, never a part; makes its folder.
+/// Writes a file so that a reader finds the old or the new content, never a part; makes its folder. A link stays, and what it leads to is
+/// written; a device or a pipe takes the bytes as they come.
 ///
 /// # Errors
 /// When the folder or the file cannot be written.
@@ -19,17 +20,22 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), AnalysisError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
     }
+    let io = AnalysisError::io(path);
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(content)).map_err(io);
+    }
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
+    name.push(target.file_name().unwrap_or_default());
     name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
+    let temporary = target.with_file_name(name);
     let written = File::create(&temporary)
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| fs::rename(&temporary, &target));
     written.map_err(|source| {
         // Best effort: the error that matters is the first one.
         let _ = fs::remove_file(&temporary);
-        AnalysisError::Io { path: path.to_owned(), source }
+        io(source)
     })
 }
 
@@ -87,6 +93,18 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, AnalysisEr
     JsonLines::open(path)?.collect()
 }
 
+/// Keeps other processes from writing to an open file until it is closed.
+pub(super) fn claim(file: &File, path: &Path) -> Result<(), AnalysisError> {
+    // A lock of Windows would keep others from reading.
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => AnalysisError::Busy { path: path.to_owned() },
+        TryLockError::Error(source) => AnalysisError::Io { path: path.to_owned(), source },
+    })
+}
+
 /// Appends values to a JSON Lines file, a whole line at a time. While it is open no other process can open it so.
 #[derive(Debug)]
 pub struct LinesWriter {
@@ -104,13 +122,7 @@ impl LinesWriter {
             fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
-        // A lock of Windows would keep others from reading.
-        if cfg!(unix) {
-            file.try_lock().map_err(|error| match error {
-                TryLockError::WouldBlock => AnalysisError::Busy { path: path.to_owned() },
-                TryLockError::Error(source) => AnalysisError::Io { path: path.to_owned(), source },
-            })?;
-        }
+        claim(&file, path)?;
         let bytes = fs::read(path).map_err(AnalysisError::io(path))?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(AnalysisError::io(path))?;
@@ -164,6 +176,24 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_pipes_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link, pipe] = ["file", "link", "pipe"].map(|name| folder.path().join(name));
+        fs::write(&path, "old").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write_atomic(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let from = pipe.clone();
+        let read = std::thread::spawn(move || fs::read(from).unwrap());
+        write_atomic(&pipe, b"through").unwrap();
+        assert_eq!(read.join().unwrap(), b"through");
+        assert!(!fs::metadata(&pipe).unwrap().is_file());
     }
 
     #[test]

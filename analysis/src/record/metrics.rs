@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{JsonLines, numbers};
+use super::files::{JsonLines, claim, numbers};
 use crate::error::AnalysisError;
 
 /// One line of `metrics.jsonl`.
@@ -26,7 +26,7 @@ pub struct MetricsRow {
     pub seconds: BTreeMap<String, f64>,
 }
 
-/// Appends to `metrics.jsonl`, a whole line at a time.
+/// Appends to `metrics.jsonl`, a whole line at a time. While it is open no other process can open it so.
 ///
 /// ```
 /// use imagent_analysis::{MetricsRow, MetricsWriter, read_metrics};
@@ -47,12 +47,13 @@ impl MetricsWriter {
     /// Opens the file to append, making it and its folder where needed; a line that a crash cut short is removed.
     ///
     /// # Errors
-    /// When the file cannot be written or holds a line that is not a [`MetricsRow`].
+    /// When the file cannot be written, another process writes to it, or it holds a line that is not a [`MetricsRow`].
     pub fn open(path: &Path) -> Result<Self, AnalysisError> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
+        claim(&file, path)?;
         let mut writer = Self { path: path.to_owned(), file };
         writer.keep(|_| true)?;
         Ok(writer)
@@ -152,6 +153,11 @@ mod tests {
         let mut writer = MetricsWriter::open(&path).unwrap();
         (1..=5).for_each(|step| writer.append(&row(step, 0.1 * step as f64)).unwrap());
         let whole = fs::read(&path).unwrap();
+        if cfg!(unix) {
+            let busy = MetricsWriter::open(&path).unwrap_err().to_string();
+            assert!(busy.ends_with("metrics.jsonl: another process is writing to it"), "{busy}");
+        }
+        drop(writer);
         let mut resumed = MetricsWriter::open(&path).unwrap();
         resumed.truncate_after(3).unwrap();
         assert_eq!(read_metrics(&path).unwrap().len(), 3);

@@ -40,6 +40,9 @@ pub(crate) struct Request<'a> {
 /// How often a rollout that has nothing but tools to wait for looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What is not finite when a model has no distribution to draw from: its weights have diverged.
+pub(super) const LOGITS: &str = "probability of a drawn token";
+
 /// Image features of segments: `[tokens, hidden]` for each image.
 pub(crate) type Features<'a> = dyn FnMut(&[&Segment]) -> Result<Vec<Vec<Arc<Vec<f32>>>>, PolicyError> + 'a;
 
@@ -212,7 +215,7 @@ impl Streams<'_, '_> {
             if (request.stopped)() {
                 return Err(PolicyError::Stopped);
             }
-            draw_all(request, &mut self.live, &mut logits);
+            draw_all(request, &mut self.live, &mut logits)?;
             let handed = self.hand_out(request)?;
             self.take_in(request, handed)?;
             attach_images(&mut self.live, features)?;
@@ -290,14 +293,15 @@ impl Streams<'_, '_> {
 }
 
 /// Draws the next token of each stream from its row of logits.
-fn draw_all(request: &Request<'_>, streams: &mut [Stream], logits: &mut [f32]) {
+fn draw_all(request: &Request<'_>, streams: &mut [Stream], logits: &mut [f32]) -> Result<(), PolicyError> {
     timed!("draw");
     let next = |(stream, row): (&mut Stream, &mut [f32])| {
         let key = request.prompts[stream.index].key;
         let drawn = draw(row, request.never_sampled, request.sampling, key, stream.sampled);
         stream.push(drawn.id, drawn.logprob);
+        if drawn.logprob.is_finite() { Ok(()) } else { Err(PolicyError::NotFinite { what: LOGITS }) }
     };
-    streams.par_iter_mut().zip(logits.par_chunks_mut(request.model.config.vocab_size)).for_each(next);
+    streams.par_iter_mut().zip(logits.par_chunks_mut(request.model.config.vocab_size)).try_for_each(next)
 }
 
 /// Computes each distinct prompt once; returns them and which one each rollout has.

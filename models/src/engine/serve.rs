@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use imagent_core::{Segment, StopReason};
+use imagent_core::{PolicyError, Segment, StopReason};
 use rayon::prelude::*;
 
 use super::cache::Cache;
 use super::forward::{Run, forward};
 use super::host::HostModel;
-use super::run::{Features, Prompt, prefill_chunk};
+use super::run::{Features, LOGITS, Prompt, prefill_chunk};
 use super::sampler::{draw, likeliest};
 use crate::policy::{Desk, Guest, Told};
 use crate::qwen::positions::Positions;
@@ -105,6 +105,10 @@ fn next(house: &House<'_>, stay: &mut Stay) -> Told {
 /// Tells a guest's token; whether it stays.
 fn goes_on(house: &House<'_>, stay: &Stay, told: Told, desk: &mut dyn Desk) -> bool {
     let id = stay.guest.id;
+    if !told.logprob.is_finite() {
+        desk.end(id, Err(PolicyError::NotFinite { what: LOGITS }.to_string()));
+        return false;
+    }
     if house.end_tokens.contains(&told.id) {
         desk.end(id, Ok(StopReason::EndOfTurn));
         return false;

@@ -46,7 +46,7 @@ pub struct SftConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrajectoryConfig {
-    /// The wording: `plain` (default), `short`, or a JSON file.
+    /// The wording: `plain` (default), `short`, `boxes`, or a JSON file.
     pub wording: String,
     /// Frame of the boxes; default `shown`, Qwen2.5-VL's own.
     pub frame: BoxFrame,
@@ -76,7 +76,8 @@ pub fn open_wording(name: &str) -> Result<Wording, String> {
     if let Some(own) = Wording::named(name) {
         return Ok(own);
     }
-    let text = std::fs::read_to_string(name).map_err(|error| format!("`plain`, `short` or a file: {name}: {error}"))?;
+    let text = std::fs::read_to_string(name)
+        .map_err(|error| format!("`plain`, `short`, `boxes` or a file: {name}: {error}"))?;
     Wording::parse(&text).map_err(|problem| format!("{name}: {problem}"))
 }
 

@@ -101,9 +101,42 @@ pub fn run(config: &SftConfig, options: &SftOptions, watch: &mut dyn SftWatch) -
     let steps = (source.len() * config.sft.epochs).div_ceil(config.sft.batch);
     let mut model = open_model_seeded(&config.model, &config.adamw(steps), config.seed)?;
     model.policy.limits.max_rows = config.sft.max_rows;
+    check(config, model.policy.codec(), &*source, "data.train")?;
+    held_out.as_deref().map_or(Ok(()), |source| check(config, model.policy.codec(), source, "data.eval"))?;
     let folder = RunFolder::create(&options.dir, options.resume, &text)?;
     let stopping = Stopping::new(config.sft.patience, config.sft.min_delta);
     Tuner { config, source, held_out, model, folder, steps, stopping }.run(options, watch)
+}
+
+/// That a dataset has something to train on: what is wrong with its first rows is told before there is a run.
+fn check(config: &SftConfig, codec: &Codec, source: &dyn SampleSource, key: &str) -> Result<(), Error> {
+    let positions: Vec<usize> = (0..source.len()).collect();
+    for part in positions.chunks(config.sft.batch) {
+        if !examples(config, codec, source, part)?.0.is_empty() {
+            return Ok(());
+        }
+    }
+    let problem = "none of its samples can be trained on: all are too long or rejected".to_owned();
+    Err(Error::BadTrajectory { id: key.to_owned(), problem })
+}
+
+/// The examples at some positions, and how many samples are left out.
+fn examples(
+    config: &SftConfig,
+    codec: &Codec,
+    source: &dyn SampleSource,
+    positions: &[usize],
+) -> Result<(Vec<Example>, usize), Error> {
+    let maker = Examples::new(codec, config)?;
+    let read = |&position: &usize| -> Result<Arc<Sample>, Error> {
+        source.get(position).map_err(|source| imagent_algorithms::TrainError::Sample { position, source }.into())
+    };
+    let make = |position: &usize| maker.of(&*read(position)?);
+    let made: Vec<Result<Example, LeftOut>> = positions.par_iter().map(make).collect::<Result<_, _>>()?;
+    let all = made.len();
+    let examples: Vec<Example> = made.into_iter().filter_map(Result::ok).collect();
+    let left_out = all - examples.len();
+    Ok((examples, left_out))
 }
 
 /// The log of a run.
@@ -193,7 +226,7 @@ impl Tuner<'_> {
         let all = self.source.len() * self.config.sft.epochs;
         let count = self.config.sft.batch.min(all - step * self.config.sft.batch);
         let positions: Vec<usize> = cursor.positions(step).into_iter().take(count).collect();
-        let (examples, left_out) = self.examples(codec, &*self.source, &positions)?;
+        let (examples, left_out) = examples(self.config, codec, &*self.source, &positions)?;
         let sequences: Vec<_> = examples.iter().map(Example::sequence).collect();
         let tokens: usize = sequences.iter().map(|sequence| sequence.targets.len()).sum();
         let mut row = MetricsRow { step: step + 1, ..MetricsRow::default() };
@@ -210,25 +243,6 @@ impl Tuner<'_> {
         Ok(row)
     }
 
-    /// The examples at some positions, and how many samples are left out.
-    fn examples(
-        &self,
-        codec: &Codec,
-        source: &dyn SampleSource,
-        positions: &[usize],
-    ) -> Result<(Vec<Example>, usize), Error> {
-        let maker = Examples::new(codec, self.config)?;
-        let read = |&position: &usize| -> Result<Arc<Sample>, Error> {
-            source.get(position).map_err(|source| imagent_algorithms::TrainError::Sample { position, source }.into())
-        };
-        let make = |position: &usize| maker.of(&*read(position)?);
-        let made: Vec<Result<Example, LeftOut>> = positions.par_iter().map(make).collect::<Result<_, _>>()?;
-        let all = made.len();
-        let examples: Vec<Example> = made.into_iter().filter_map(Result::ok).collect();
-        let left_out = all - examples.len();
-        Ok((examples, left_out))
-    }
-
     /// Measures the held-out loss, where something is held out; true when it is time to stop.
     fn validate(&mut self, codec: &Codec, row: &mut MetricsRow, watch: &mut dyn SftWatch) -> Result<bool, Error> {
         let Some(source) = &self.held_out else { return Ok(false) };
@@ -236,15 +250,11 @@ impl Tuner<'_> {
         let positions: Vec<usize> = (0..source.len()).collect();
         let (mut sum, mut tokens) = (0.0, 0usize);
         for part in positions.chunks(self.config.sft.batch) {
-            let (examples, _) = self.examples(codec, &**source, part)?;
+            let (examples, _) = examples(self.config, codec, &**source, part)?;
             let sequences: Vec<_> = examples.iter().map(Example::sequence).collect();
             let scores = self.model.policy.score_sequences(&sequences, 1.0, Weights::Current).map_err(policy_error)?;
             sum -= scores.logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
             tokens += scores.logprobs.len();
-        }
-        if tokens == 0 {
-            let problem = "none of the held-out samples can be trained on: all are too long or rejected".to_owned();
-            return Err(Error::BadTrajectory { id: "data.eval".to_owned(), problem });
         }
         let loss = sum / tokens as f64;
         row.metrics.insert(VALIDATION.to_owned(), loss);
