@@ -235,7 +235,7 @@ impl Error {
     /// Whether what was given is at fault, and not the run.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Data(error) => !matches!(error, DataError::Io { .. }),
+            Self::Data(error) => !matches!(error, DataError::Io { .. } | DataError::Rewrite { .. }),
             Self::Train(error) => {
                 matches!(error, TrainError::Setting { .. } | TrainError::Sample { .. } | TrainError::NoSamples)
             }

@@ -9,6 +9,14 @@ use crate::tables::Place;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
+    /// A trajectory could not be written anew.
+    #[error("sample {id:?}: cannot be rewritten: {problem}")]
+    Rewrite {
+        /// The sample.
+        id: String,
+        /// Why.
+        problem: String,
+    },
     /// A config value out of its range.
     #[error("`{key}`: {problem}")]
     Config {

@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use imagent::config::nano_base;
+use imagent::config::{EndpointConfig, nano_base};
 use imagent::hub::{self, Need};
 use imagent::sft::open_wording;
 use imagent_analysis::table;
+#[cfg(feature = "served")]
+use imagent_core::Sample;
 use imagent_core::{BoxFrame, Size};
-use imagent_data::annotate::{Annotated, Annotator, Coco, CocoQuestions, Teller, samples_of};
+use imagent_data::annotate::{Annotated, Annotator, Coco, CocoQuestions, Rewriter, Teller, samples_of};
 use imagent_data::{DataError, Select, Summary};
 use imagent_models::image_processor::ImageProcessor;
 use serde_json::json;
 
-use super::{InputError, print, progress};
+#[cfg(feature = "served")]
+use super::interrupt;
+use super::{InputError, print, progress, served};
 
 /// Arguments of `imagent data annotate`.
 #[derive(clap::Args)]
@@ -50,6 +54,13 @@ pub(crate) struct Args {
     /// The model that the boxes are for: tells the size at which it is shown an image
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// A model that an OpenAI-compatible server has at this address writes each trajectory anew; one that loses the answer keeps its
+    /// own words
+    #[arg(long, value_name = "URL", requires = "served_model")]
+    endpoint: Option<String>,
+    /// The model's name at the server
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
+    served_model: Option<String>,
     /// Seed of the words, and of the questions that are drawn
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -78,9 +89,31 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None => Some(size),
     };
     let teller = Teller { wording: &wording, frame, shown: &shown, seed: args.seed };
-    let annotator = Annotator { teller, suffix: args.suffix.clone(), rewrite: None };
-    let (summary, report) = write(&args, &annotator).map_err(imagent::Error::from)?;
+    let (summary, report) = match args.endpoint.clone().zip(args.served_model.clone()) {
+        None => write(&args, teller, None)?,
+        Some((url, model)) => rewritten(&args, teller, EndpointConfig { url, model, ..EndpointConfig::default() })?,
+    };
     told(&args.out, summary, &report, args.json)
+}
+
+/// With a served model that writes the trajectories anew.
+#[cfg(feature = "served")]
+fn rewritten(args: &Args, teller: Teller<'_>, endpoint: EndpointConfig) -> Result<(Summary, Annotated)> {
+    endpoint.validate().map_err(|(field, problem)| {
+        InputError(format!("--{}: {problem}", if field == "model" { "served-model" } else { "endpoint" }))
+    })?;
+    let stop = interrupt::watch_saying("interrupted: leaving what is under way")?;
+    let model = served::client(&endpoint, &stop)?;
+    let view = model.image_view().map_err(imagent::Error::from)?;
+    let ask = |sample: &Sample, text: &str| {
+        imagent::served::rewrite::rewrite(&model, &view, sample, text, args.seed).map_err(|error| error.to_string())
+    };
+    write(args, teller, Some(Rewriter { write: &ask, at_once: endpoint.at_once }))
+}
+
+#[cfg(not(feature = "served"))]
+fn rewritten(_: &Args, _: Teller<'_>, endpoint: EndpointConfig) -> Result<(Summary, Annotated)> {
+    Err(served::refuse(&endpoint))
 }
 
 fn processor(model: &str) -> Result<ImageProcessor> {
@@ -93,7 +126,12 @@ fn processor(model: &str) -> Result<ImageProcessor> {
     ImageProcessor::open(&dir).map_err(imagent::Error::OpenModel).context("--model")
 }
 
-fn write(args: &Args, annotator: &Annotator<'_>) -> Result<(Summary, Annotated), DataError> {
+fn write(args: &Args, teller: Teller<'_>, rewrite: Option<Rewriter<'_>>) -> Result<(Summary, Annotated)> {
+    let annotator = Annotator { teller, suffix: args.suffix.clone(), rewrite };
+    Ok(drawn(args, &annotator).map_err(imagent::Error::from)?)
+}
+
+fn drawn(args: &Args, annotator: &Annotator<'_>) -> Result<(Summary, Annotated), DataError> {
     let tell = progress::counter("samples");
     let mut done = |read: usize| tell(read);
     if args.coco {
@@ -115,6 +153,10 @@ fn told(out: &Path, summary: Summary, report: &Annotated, as_json: bool) -> Resu
     let mut rows = vec![line("samples", "read", report.read), line("trajectories", "written", summary.samples)];
     rows.extend(report.kept.iter().map(|(kind, count)| line("kind", kind, *count)));
     rows.extend(report.images.iter().map(|(images, count)| line("images", &images.to_string(), *count)));
+    if report.rewritten != [0, 0] {
+        let [taken, own] = report.rewritten;
+        rows.extend([line("in other words", "taken", taken), line("in other words", "not taken", own)]);
+    }
     rows.extend(report.rejected.iter().map(|(reason, count)| line("rejected", reason, *count)));
     let how = if summary.written { "written to" } else { "already in" };
     print(&format!(

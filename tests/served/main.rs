@@ -10,5 +10,6 @@ mod done;
 mod process;
 mod refused;
 mod replies;
+mod rewrite;
 mod scripted;
 mod together;

@@ -73,6 +73,24 @@ fn our_folders_become_conversations_that_every_reader_reads() {
     assert_eq!((&sample.meta["box_frame"], &sample.meta["shown"][0]), (&json!("shown"), &json!([112, 112])));
 }
 
+/// The number at the end of an id.
+fn number(id: &str) -> usize {
+    id.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_text_that_cannot_be_rewritten_leaves_no_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, out) = (dir.path().join("world"), dir.path().join("out"));
+    world(&from);
+    let wording = Wording::named("short").unwrap();
+    let rewriter = Rewriter { write: &|_, _| Err("nobody is there".to_owned()), at_once: 2 };
+    let annotator = Annotator { rewrite: Some(rewriter), ..annotator(&wording, BoxFrame::Relative1000) };
+    let error = annotator.write(samples_of(&from, Select::default(), None).unwrap(), &out, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().ends_with("cannot be rewritten: nobody is there"), "{error}");
+    assert!(!out.exists());
+}
+
 #[test]
 fn rewritten_texts_are_taken_only_with_the_answer() {
     let dir = tempfile::tempdir().unwrap();
@@ -80,20 +98,24 @@ fn rewritten_texts_are_taken_only_with_the_answer() {
     world(&from);
     let wording = Wording::named("short").unwrap();
     // Every second text loses its answer, every third is none.
-    let count = std::cell::Cell::new(0);
-    let rewrite = |_: &imagent_core::Sample, text: &str| {
-        count.set(count.get() + 1);
+    let rewrite = |sample: &imagent_core::Sample, text: &str| {
         let other = text.replace("<think>", "<think>Well, ");
-        match count.get() % 3 {
-            0 => None,
-            1 => Some(other),
-            _ => Some(other.replace("\"image\": ", "\"image\": 1")),
-        }
+        Ok(match number(&sample.id) % 3 {
+            0 => Some(other),
+            1 => Some(other.replace("\"image\": ", "\"image\": 1")),
+            _ => None,
+        })
     };
-    let annotator = Annotator { rewrite: Some(&rewrite), ..annotator(&wording, BoxFrame::Relative1000) };
+    let rewriter = Rewriter { write: &rewrite, at_once: 4 };
+    let annotator = Annotator { rewrite: Some(rewriter), ..annotator(&wording, BoxFrame::Relative1000) };
     let (_, report) = annotator.write(samples_of(&from, Select::default(), None).unwrap(), &out, &mut |_| ()).unwrap();
     let kept: usize = report.kept.values().sum();
-    assert_eq!(report.rewritten, [kept.div_ceil(3), kept - kept.div_ceil(3)]);
+    let taken = lines(&out.join("openai.jsonl"))
+        .iter()
+        .filter(|row| number(row["id"].as_str().unwrap()).is_multiple_of(3))
+        .count();
+    assert!(taken > 0 && taken < kept);
+    assert_eq!(report.rewritten, [taken, kept - taken]);
     let well = lines(&out.join("openai.jsonl")).iter().filter(|row| row.to_string().contains("Well, ")).count();
     assert_eq!(well, report.rewritten[0]);
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use coco::{Coco, CocoQuestions};
 pub use tell::{Teller, Told};
 pub use wording::Wording;
-pub use write::{Annotated, Annotator, Drawn, Rewriter, samples_of};
+pub use write::{Annotated, Annotator, Drawn, Rewrite, Rewriter, samples_of};
 
 /// The key of a sample's `meta` that lists the [`Thing`]s on its images.
 pub const OBJECTS: &str = "objects";

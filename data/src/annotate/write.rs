@@ -2,7 +2,7 @@
 //! rejected, and counts.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::Path;
@@ -28,8 +28,17 @@ const STATISTICS: &str = "annotate.json";
 /// A sample with its images' files, or its id and why there is none.
 pub type Drawn = Result<(Sample, Vec<Vec<u8>>), (String, Reject)>;
 
-/// Writes a trajectory anew in other words, or gives up.
-pub type Rewriter<'a> = dyn Fn(&Sample, &str) -> Option<String> + 'a;
+/// Writes a trajectory of a sample anew, or leaves it; an error, in words, ends the annotation.
+pub type Rewrite<'a> = dyn Fn(&Sample, &str) -> Result<Option<String>, String> + Sync + 'a;
+
+/// Trajectories in other words.
+#[derive(Clone, Copy)]
+pub struct Rewriter<'a> {
+    /// Writes one anew.
+    pub write: &'a Rewrite<'a>,
+    /// How many are written at once.
+    pub at_once: usize,
+}
 
 /// What becomes of samples.
 pub struct Annotator<'a> {
@@ -38,7 +47,7 @@ pub struct Annotator<'a> {
     /// What is put after the question in conversations: how to answer.
     pub suffix: String,
     /// Writes them anew; a text that no longer gives the annotated answer is not taken.
-    pub rewrite: Option<&'a Rewriter<'a>>,
+    pub rewrite: Option<Rewriter<'a>>,
 }
 
 /// What came of an annotation.
@@ -88,26 +97,44 @@ pub fn samples_of(
     }))
 }
 
+/// A trajectory, and what came of writing it anew.
+struct Written {
+    told: Told,
+    other: Option<Result<Option<String>, String>>,
+}
+
+/// A sample, its trajectory, and its images' files.
+type Trajectory = (Sample, Written, Vec<Vec<u8>>);
+
 impl Annotator<'_> {
     /// Writes trajectories of the samples to a new folder at `out`: whole, or not at all; when the same is there already, nothing
     /// changes. `done` is told after each sample how many were read.
     ///
     /// # Errors
-    /// When the folder holds something else, nothing is left to write, or the disk refuses.
+    /// When the folder holds something else, nothing is left to write, a text cannot be written anew, or the disk refuses.
     pub fn write(
         &self,
-        drawn: impl Iterator<Item = Drawn>,
+        mut drawn: impl Iterator<Item = Drawn>,
         out: &Path,
         done: &mut dyn FnMut(usize),
     ) -> Result<(Summary, Annotated), DataError> {
         // Rows are drawn while they are written; the counts are written after them.
         let counted = RefCell::new((Annotated::default(), String::new()));
-        let rows = drawn.filter_map(|drawn| {
+        let at_once = self.rewrite.map_or(1, |rewrite| rewrite.at_once.max(1));
+        let mut ready = VecDeque::new();
+        let told = std::iter::from_fn(|| {
+            if ready.is_empty() {
+                ready.extend(self.tell(drawn.by_ref().take(at_once).collect()));
+            }
+            ready.pop_front()
+        });
+        let rows = told.filter_map(|told| {
             let (report, rejects) = &mut *counted.borrow_mut();
             report.read += 1;
             done(report.read);
-            match drawn.and_then(|(sample, files)| Ok((self.annotate(sample, report)?, files))) {
-                Ok(row) => Some(Ok(row)),
+            match told.map(|told| Ok((self.annotate(told.0, told.1, report)?, told.2))) {
+                Ok(Ok(row)) => Some(Ok(row)),
+                Ok(Err(error)) => Some(Err(error)),
                 Err((id, reject)) => {
                     *report.rejected.entry(reject.name().to_owned()).or_default() += 1;
                     let line = json!({"id": id, "reason": reject.name(), "problem": reject.to_string()});
@@ -132,10 +159,33 @@ impl Annotator<'_> {
         Ok((summary, counted.into_inner().0))
     }
 
-    fn annotate(&self, mut sample: Sample, report: &mut Annotated) -> Result<Sample, (String, Reject)> {
-        let Told { mut text, shown } = self.teller.tell(&sample).map_err(|reject| (sample.id.clone(), reject))?;
-        if let Some(rewrite) = self.rewrite {
-            let other = rewrite(&sample, &text).filter(|other| self.teller.is_answered_by(&sample, other));
+    /// Trajectories of some samples, written anew side by side where somebody does that.
+    fn tell(&self, drawn: Vec<Drawn>) -> Vec<Result<Trajectory, (String, Reject)>> {
+        let tell = |drawn: Drawn| {
+            let (sample, files) = drawn?;
+            let told = self.teller.tell(&sample).map_err(|reject| (sample.id.clone(), reject))?;
+            let other = self.rewrite.map(|rewrite| (rewrite.write)(&sample, &told.text));
+            Ok((sample, Written { told, other }, files))
+        };
+        if drawn.len() < 2 {
+            return drawn.into_iter().map(tell).collect();
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = drawn.into_iter().map(|drawn| scope.spawn(|| tell(drawn))).collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined.map(|told| told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        })
+    }
+
+    /// A sample with its conversation.
+    fn annotate(&self, mut sample: Sample, written: Written, report: &mut Annotated) -> Result<Sample, DataError> {
+        let Written { told: Told { mut text, shown }, other } = written;
+        if let Some(other) = other {
+            let id = || sample.id.clone();
+            let other = other.map_err(|problem| DataError::Rewrite { id: id(), problem })?;
+            // A mark of an image or of a turn in the text would be read as one.
+            let plain = |other: &String| !other.contains(MARK) && !other.contains("<|");
+            let other = other.filter(|other| plain(other) && self.teller.is_answered_by(&sample, other));
             report.rewritten[usize::from(other.is_none())] += 1;
             text = other.unwrap_or(text);
         }
