@@ -3,25 +3,31 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::harness::{Place, metrics};
 
-/// Starts a run and waits for a line that starts with `text`; returns what more it says.
-fn start(place: &Place, args: &[&str], text: &str) -> (Child, impl FnOnce() -> String) {
+/// Starts a run; its errors are read line by line.
+fn start(place: &Place, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
     let mut child = place.command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let lines = BufReader::new(child.stderr.take().unwrap());
+    (child, lines)
+}
+
+/// Waits for a line with `text`.
+fn wait_for(lines: &mut impl BufRead, text: &str) {
     let mut line = String::new();
-    while !line.starts_with(text) {
+    while !line.contains(text) {
         line.clear();
         assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended before {text:?}");
     }
-    let rest = move || {
-        let mut rest = String::new();
-        lines.read_to_string(&mut rest).unwrap();
-        rest
-    };
-    (child, rest)
+}
+
+/// What more it says.
+fn rest(mut lines: impl Read) -> String {
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    rest
 }
 
 fn interrupt(child: &Child) {
@@ -33,10 +39,11 @@ fn the_first_keeps_a_checkpoint_that_the_run_goes_on_from() {
     let place = Place::new();
     let long = ["--set", "train.checkpoint_every=0", "--set", "train.eval_every=0"];
     let args = [&["train", "config.toml", "--out", "run", "--set", "train.steps=100000"], &long[..]].concat();
-    let (mut child, rest) = start(&place, &args, "step 2/");
+    let (mut child, mut lines) = start(&place, &args);
+    wait_for(&mut lines, "step 2/");
     interrupt(&child);
+    let said = rest(lines);
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let said = rest();
     assert!(said.contains("error: interrupted after step") && said.contains("go on with --resume"), "{said}");
     let kept: Vec<String> = fs::read_dir(place.path("run/checkpoints"))
         .unwrap()
@@ -57,14 +64,15 @@ fn the_second_ends_it_at_once() {
     // A step of many rollouts: long enough that two signals fall into one.
     let large = ["--set", "train.prompts_per_step=6", "--set", "train.group_size=2000", "--set", "train.steps=9"];
     let args = [&["train", "config.toml"], &large[..]].concat();
-    let (mut child, rest) = start(&place, &args, "held out after 0");
+    let (mut child, mut lines) = start(&place, &args);
+    wait_for(&mut lines, "held out after 0");
     // Past what comes between the evaluation and the step.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     interrupt(&child);
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    wait_for(&mut lines, "once more to stop at once");
     interrupt(&child);
+    let said = rest(lines);
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let said = rest();
-    assert!(said.contains("once more to stop at once") && !said.contains("error: interrupted"), "{said}");
+    assert!(!said.contains("error: interrupted"), "{said}");
     assert!(!place.path("runs/tiny/checkpoints").exists());
 }
