@@ -60,6 +60,6 @@ fn a_text_is_taken_only_with_the_annotated_answer() {
 
     std::fs::remove_dir_all(dir.join("told")).unwrap();
     let refuses = Scripted::play(&[Act::Status(401, "", r#"{"error": {"message": "no"}}"#)]);
-    annotate(dir, &refuses).fails(1, &["train-000000", "cannot be rewritten", "401"]);
+    annotate(dir, &refuses).fails(1, &["nano-000000", "cannot be rewritten", "401"]);
     assert!(!dir.join("told").exists());
 }
