@@ -104,6 +104,33 @@ fn meta_is_optional_and_blank_lines_are_skipped() {
 }
 
 #[test]
+fn answers_are_what_the_row_says_they_are() {
+    let row = |answer: &str, meta: &str| {
+        line("x", "a.png").replace(r#""answer":"a""#, &format!(r#""answer":{answer:?},"meta":{meta}"#))
+    };
+    let choice = r#"{"answer_kind":"choice","options":["red","blue"]}"#;
+    let of_box = r#"{"answer_kind":"box"}"#;
+    for (answer, meta) in
+        [("B", choice), ("red", choice), ("[1, 2, 3, 4]", of_box), ("any", r#"{"answer_kind":"text"}"#)]
+    {
+        let (bad, _) = check(folder(&[&row(answer, meta)]).path());
+        assert!(bad.is_empty(), "{answer}: {bad:?}");
+    }
+    let off = r#"{"image": 3, "bbox_2d": [1, 2, 3, 4]}"#;
+    let cases = [
+        ("Z", choice, "none of the 2 options"),
+        ("3", of_box, "is no box"),
+        (off, of_box, "on image 3, which is none of the sample's 1"),
+        ("a", r#"{"answer_kind":"foo"}"#, "none of text, choice and box"),
+    ];
+    for (answer, meta, part) in cases {
+        let (bad, _) = check(folder(&[&row(answer, meta)]).path());
+        assert_eq!(bad.len(), 1, "{answer}: {bad:?}");
+        assert_has(&bad[0], &["samples.jsonl:1: ", part]);
+    }
+}
+
+#[test]
 fn folders_that_are_none() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("no");

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{BoxFrame, picture};
+use imagent_core::{BoxFrame, WrittenBox, picture};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::entry::{Entry, Picture};
 use super::source::{Source, is_own};
@@ -15,7 +16,7 @@ use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::open::entry;
-use crate::folder::rows::Rows;
+use crate::folder::rows::{RawRow, Rows};
 use crate::tables::Place;
 
 /// What [`survey()`] counted.
@@ -94,6 +95,9 @@ impl Surveyor<'_> {
         {
             let place = Place { file: rows.file().into(), number: rows.line(), lines: true };
             let unreadable = matches!(row, Err(DataError::Io { .. }));
+            if let Some(problem) = row.as_ref().ok().and_then(|row| answer_problem(&row.raw)) {
+                self.problem(&DataError::BadRow { place: place.clone(), problem });
+            }
             let row = row.map(|row| entry(&row, &rows.images));
             self.row(row.map(|entry| (place, entry)), &|picture| match picture {
                 Picture::File { path, .. } => crate::folder::decode::bytes(path),
@@ -214,5 +218,28 @@ impl Surveyor<'_> {
             let error = DataError::BadRow { place: place.clone(), problem };
             if self.own { self.problem(&error) } else { (self.tell)(Finding::Warning(&error)) }
         }
+    }
+}
+
+/// What is wrong with an answer of our own folder, by what the row says it is.
+fn answer_problem(raw: &RawRow) -> Option<String> {
+    let RawRow { answer, images, meta, .. } = raw;
+    let kind = meta.rest.get("answer_kind")?;
+    match kind.as_str() {
+        Some("text") => None,
+        Some("choice") => {
+            let options = meta.rest.get("options").and_then(Value::as_array)?;
+            let is =
+                |(letter, option): (char, &Value)| answer.trim() == letter.to_string() || option == answer.as_str();
+            let named = ('A'..='Z').zip(options).any(is);
+            (!named).then(|| format!("`answer` {answer:?} is none of the {} options", options.len()))
+        }
+        Some("box") => match WrittenBox::read(answer) {
+            None => Some(format!("`answer` {answer:?} is no box")),
+            Some(WrittenBox { image, .. }) => image
+                .filter(|image| !(1..=images.len()).contains(image))
+                .map(|image| format!("`answer` is on image {image}, which is none of the sample's {}", images.len())),
+        },
+        _ => Some(format!("`answer_kind` {kind} is none of text, choice and box")),
     }
 }
