@@ -11,7 +11,7 @@ use toml::Table;
 
 use crate::error::Error;
 use crate::experiment::Evaluation;
-use crate::run::folder::difference;
+use crate::run::folder::{difference, remove};
 
 /// The settings that an evaluation was made with.
 const CONFIG: &str = "config.toml";
@@ -82,9 +82,7 @@ pub fn check_saved(dir: &Path) -> Result<(), Error> {
 pub fn save_evaluation(dir: &Path, config: &str, evaluation: &Evaluation) -> Result<(), Error> {
     check_saved(dir)?;
     let figures = dir.join(EVAL_FIGURES);
-    if figures.exists() {
-        fs::remove_file(&figures).map_err(|source| Error::Io { path: figures.clone(), source })?;
-    }
+    remove(&figures)?;
     write_atomic(&dir.join(CONFIG), config.as_bytes())?;
     let members = evaluation.groups.iter().flat_map(|group| &group.members);
     let records: Vec<TrajectoryRecord> = members.map(TrajectoryRecord::from).collect();

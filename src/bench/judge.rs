@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use imagent_analysis::record::{LinesWriter, read_lines};
 use imagent_core::Role;
-use imagent_core::chat::{ChatError, ChatMessage, ChatModel, ChatRequest};
+use imagent_core::chat::{ChatError, ChatMessage, ChatModel, ChatRequest, side_by_side};
 use imagent_data::formats::{Answer, Entry};
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +90,8 @@ impl<'a> Judge<'a> {
         let open: Vec<Case> = open.into_iter().collect();
         for part in open.chunks(AHEAD * self.at_once) {
             let mut failed = None;
-            for (case, said) in part.iter().zip(ask_all(self.model, self.at_once, part)) {
+            for (case, said) in part.iter().zip(side_by_side(part.len(), self.at_once, |at| ask(self.model, &part[at])))
+            {
                 match said {
                     Ok(verdict) => {
                         let kept = Kept { case: case.clone(), verdict };
@@ -111,24 +110,6 @@ impl<'a> Judge<'a> {
     pub fn verdict(&self, case: &Case, options: &[String]) -> Reading {
         self.verdicts.get(case).map_or(Reading::Judge, |verdict| official::hrbench(spoken(verdict), options))
     }
-}
-
-/// What the judge says of each case, in order; after a failure no more is asked.
-fn ask_all(model: &dyn ChatModel, at_once: usize, cases: &[Case]) -> Vec<Result<String, ChatError>> {
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let said: Mutex<Vec<Option<Result<String, ChatError>>>> = Mutex::new(cases.iter().map(|_| None).collect());
-    let work = || {
-        while !failed.load(Ordering::Relaxed) {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = cases.get(at) else { return };
-            let verdict = ask(model, case);
-            failed.fetch_or(verdict.is_err(), Ordering::Relaxed);
-            said.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(verdict);
-        }
-    };
-    std::thread::scope(|scope| (0..at_once.min(cases.len())).for_each(|_| drop(scope.spawn(work))));
-    // Cases are taken in order, so what was not asked comes after what failed.
-    said.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
 }
 
 fn ask(model: &dyn ChatModel, case: &Case) -> Result<String, ChatError> {

@@ -29,7 +29,7 @@ use super::report::{Counted, Report};
 use super::score::{OFFICIAL, STRICT, Scores, Scoring, reply};
 use super::{Bench, BenchError, Form};
 use crate::error::Error;
-use crate::run::folder::difference;
+use crate::run::folder::{remove, same_run};
 
 /// Items played at once. Figures do not depend on it.
 const BATCH: usize = 32;
@@ -163,7 +163,8 @@ pub fn run(
     let mut done = mine.len() - left.len();
     drop(there);
     if !left.is_empty() {
-        course.remove_figures()?;
+        // They would not be those of all items.
+        remove(&options.dir.join(EVAL_FIGURES))?;
     }
     for batch in left.chunks(BATCH) {
         for line in course.play(batch, player)? {
@@ -325,15 +326,6 @@ impl<'a> Course<'a> {
         Ok(report)
     }
 
-    /// Figures that will not be those of all items.
-    fn remove_figures(&self) -> Result<(), Error> {
-        let path = self.options.dir.join(EVAL_FIGURES);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::Io { path, source: error }),
-            _ => Ok(()),
-        }
-    }
-
     /// Puts what no rule decides to the judge; the numbers of what it left open.
     fn judge(&self, lines: &mut BTreeMap<usize, Line>, judge: &mut Judge<'_>) -> Result<Vec<usize>, Error> {
         let mut open = Vec::new();
@@ -375,9 +367,5 @@ fn agree(path: &Path, wanted: &str) -> Result<(), Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(write_atomic(path, wanted.as_bytes())?),
         Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
     };
-    let read = |text: &str| toml::from_str(text).unwrap_or_default();
-    match difference("", &read(&found), &read(wanted), &FREE) {
-        None => Ok(()),
-        Some((key, found, wanted)) => Err(Error::OtherRun { path: path.to_owned(), key, found, wanted }),
-    }
+    same_run(path, &found, wanted, &FREE)
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 #[cfg(feature = "served")]
 use super::interrupt;
-use super::{InputError, print, progress, served};
+use super::{InputError, frame, print, progress, served};
 
 /// Arguments of `imagent data annotate`.
 #[derive(clap::Args)]
@@ -74,8 +74,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let frame: BoxFrame = serde_json::from_value(json!(args.frame))
-        .map_err(|_| InputError(format!("--frame {}: known are shown, original, relative1000 and unit", args.frame)))?;
+    let frame = frame(&args.frame)?;
     let wording = open_wording(&args.wording).map_err(|problem| InputError(format!("--wording: {problem}")))?;
     let processor = args.model.as_deref().map(processor).transpose()?;
     if frame == BoxFrame::Shown && processor.is_none() {

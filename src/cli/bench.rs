@@ -10,9 +10,8 @@ use imagent::config::{Config, DatasetConfig, open_reader};
 use imagent_core::BoxFrame;
 use imagent_data::formats::Reader;
 use imagent_models::config::Dtype;
-use serde_json::Value;
 
-use super::{InputError, interrupt, progress, served};
+use super::{InputError, frame, interrupt, progress, served};
 
 /// Arguments of `imagent eval --bench`.
 #[derive(clap::Args)]
@@ -70,7 +69,7 @@ pub(crate) fn run(
         dir: save.map_or_else(|| Path::new("runs").join(format!("bench-{name}")), Path::to_owned),
         limit: limit.or(Some(data.limit)).filter(|&limit| limit > 0),
         shard: shard(args.shard.as_deref())?,
-        frame: frame(args.frame.as_deref())?,
+        frame: args.frame.as_deref().map_or(Ok(BoxFrame::Shown), frame)?,
         plain: args.plain,
         seed: config.seed,
         config: config.to_toml(),
@@ -142,10 +141,4 @@ fn shard(text: Option<&str>) -> Result<(usize, usize)> {
     let Some(text) = text else { return Ok((1, 1)) };
     let parts = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
     parts.ok_or_else(|| InputError(format!("--shard {text}: write I/N, such as 2/4")).into())
-}
-
-fn frame(text: Option<&str>) -> Result<BoxFrame> {
-    let Some(text) = text else { return Ok(BoxFrame::Shown) };
-    let known = serde_json::from_value(Value::from(text));
-    known.map_err(|_| InputError(format!("--frame {text}: is none of shown, original, relative1000, unit")).into())
 }

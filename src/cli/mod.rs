@@ -27,6 +27,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use imagent_core::BoxFrame;
 
 /// Train, study and evaluate multi-image vision agents.
 #[derive(Parser)]
@@ -117,6 +118,12 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InputError(pub(crate) String);
+
+/// The frame that `--frame` names.
+fn frame(name: &str) -> Result<BoxFrame, InputError> {
+    let known = serde_json::from_value(serde_json::Value::from(name));
+    known.map_err(|_| InputError(format!("--frame {name}: known are shown, original, relative1000 and unit")))
+}
 
 fn is_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

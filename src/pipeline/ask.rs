@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use imagent_core::chat::{ChatError, ChatImage, ChatMessage, ChatModel, ChatPart, ChatRequest, python_json};
-use imagent_core::{ImageSizes, RgbImage, Role, Size, derive, seed};
+use imagent_core::chat::{ChatError, ChatImage, ChatModel, python_json};
+use imagent_core::{ImageSizes, RgbImage, Size, derive, seed};
 use imagent_models::image_processor::ImageProcessor;
 use serde_json::{Map, Value};
 
@@ -11,6 +11,7 @@ use super::bank::Bank;
 use super::config::RoleConfig;
 use super::prompts::Prompt;
 use crate::error::Error;
+use crate::served::ask::{Drawing, ask};
 use crate::served::evaluate::shown;
 
 /// An image as it is sent, and its sizes.
@@ -58,20 +59,10 @@ impl Asker<'_> {
     /// # Errors
     /// When the model cannot be asked.
     pub(super) fn ask(&self, images: &[Seen], values: &[(&str, &str)], time: usize) -> Result<String, Error> {
-        let mut parts = Vec::new();
-        for (i, image) in images.iter().enumerate() {
-            parts.push(ChatPart::text(format!("Image {}:", i + 1)));
-            parts.push(ChatPart::Image(Arc::clone(&image.sent)));
-        }
-        parts.push(ChatPart::text(self.prompt.fill(values)));
+        let RoleConfig { max_tokens, temperature, .. } = *self.role;
         let key = derive(self.seed, &[seed::text(self.prompt.text()), seed::text(self.id), time as u64]);
-        let reply = self.model.ask(&ChatRequest {
-            max_tokens: Some(self.role.max_tokens),
-            temperature: Some(self.role.temperature),
-            seed: Some((key >> 33) as u32),
-            ..ChatRequest::new(vec![ChatMessage::new(Role::User, parts)])
-        })?;
-        Ok(reply.choices.into_iter().next().map(|choice| choice.text).unwrap_or_default())
+        let sent = images.iter().map(|image| Arc::clone(&image.sent));
+        Ok(ask(self.model, sent, self.prompt.fill(values), &Drawing { max_tokens, temperature, key })?)
     }
 }
 

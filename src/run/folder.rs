@@ -64,7 +64,7 @@ impl RunFolder {
             Err(_) => occupied("other files"),
             Ok(_) if !resume => occupied("a run"),
             Ok(found) => {
-                same_run(&path, &found, config)?;
+                same_run(&path, &found, config, &FREE)?;
                 Self { dir: dir.to_owned() }.is_to_go_on(config)
             }
         }
@@ -103,11 +103,7 @@ impl RunFolder {
 
     /// Removes the evaluation of an end that was not the last.
     pub(super) fn forget_end(&self) -> Result<(), Error> {
-        let path = self.dir.join("eval-after.json");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&path)(error)),
-            _ => Ok(()),
-        }
+        remove(&self.dir.join("eval-after.json"))
     }
 
     /// The folder.
@@ -156,9 +152,18 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-fn same_run(path: &Path, found: &str, wanted: &str) -> Result<(), Error> {
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the config in a file is the one that is wanted, but for keys that are `free`.
+pub(crate) fn same_run(path: &Path, found: &str, wanted: &str, free: &[&str]) -> Result<(), Error> {
     let read = |text: &str| toml::from_str::<Table>(text).unwrap_or_default();
-    let Some((key, found, wanted)) = difference("", &read(found), &read(wanted), &FREE) else { return Ok(()) };
+    let Some((key, found, wanted)) = difference("", &read(found), &read(wanted), free) else { return Ok(()) };
     Err(Error::OtherRun { path: path.to_owned(), key, found, wanted })
 }
 

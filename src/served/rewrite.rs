@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use imagent_core::chat::{ChatError, ChatImage, ChatMessage, ChatModel, ChatPart, ChatRequest};
-use imagent_core::{Role, Sample, derive, seed};
+use imagent_core::chat::{ChatError, ChatImage, ChatModel};
+use imagent_core::{Sample, derive, seed};
 use imagent_models::image_processor::ImageProcessor;
 
+use super::ask::{Drawing, ask};
 use super::evaluate::shown;
 
 /// What the model is asked to do with a trajectory.
@@ -28,19 +29,10 @@ pub fn rewrite(
     text: &str,
     run: u64,
 ) -> Result<Option<String>, ChatError> {
-    let mut parts = Vec::new();
-    for (i, image) in sample.images.iter().enumerate() {
-        parts.push(ChatPart::text(format!("Image {}:", i + 1)));
-        parts.push(ChatPart::Image(Arc::new(ChatImage::new(Arc::new(shown(view, image)?)))));
-    }
-    parts.push(ChatPart::text(format!("Question: {}\nReasoning: {text}\n\n{TASK}", sample.question)));
+    let see = |image| Ok(Arc::new(ChatImage::new(Arc::new(shown(view, image)?))));
+    let images = sample.images.iter().map(|image| see(image)).collect::<Result<Vec<_>, ChatError>>()?;
+    let text = format!("Question: {}\nReasoning: {text}\n\n{TASK}", sample.question);
     let key = derive(run, &[STREAM, seed::text(&sample.id)]);
-    let reply = model.ask(&ChatRequest {
-        max_tokens: Some(MAX_TOKENS),
-        temperature: Some(0.7),
-        seed: Some((key >> 33) as u32),
-        ..ChatRequest::new(vec![ChatMessage::new(Role::User, parts)])
-    })?;
-    let said = reply.choices.into_iter().next().map(|choice| choice.text.trim().to_owned());
-    Ok(said.filter(|said| !said.is_empty()))
+    let said = ask(model, images, text, &Drawing { max_tokens: MAX_TOKENS, temperature: 0.7, key })?;
+    Ok(Some(said.trim().to_owned()).filter(|said| !said.is_empty()))
 }

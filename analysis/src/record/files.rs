@@ -93,16 +93,27 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, AnalysisEr
     JsonLines::open(path)?.collect()
 }
 
-/// Keeps other processes from writing to an open file until it is closed.
-pub(super) fn claim(file: &File, path: &Path) -> Result<(), AnalysisError> {
-    // A lock of Windows would keep others from reading.
-    if cfg!(not(unix)) {
-        return Ok(());
+/// Opens a file to append, making it and its folder where needed, and keeps other processes from doing so until it is closed.
+pub(super) fn claim(path: &Path) -> Result<File, AnalysisError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
     }
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => AnalysisError::Busy { path: path.to_owned() },
-        TryLockError::Error(source) => AnalysisError::Io { path: path.to_owned(), source },
-    })
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
+    // A lock of Windows would keep others from reading.
+    if cfg!(unix) {
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => AnalysisError::Busy { path: path.to_owned() },
+            TryLockError::Error(source) => AnalysisError::Io { path: path.to_owned(), source },
+        })?;
+    }
+    Ok(file)
+}
+
+/// Appends a value as one line.
+pub(super) fn append_line(file: &mut File, path: &Path, value: &impl Serialize) -> Result<(), AnalysisError> {
+    let mut line = serde_json::to_vec(value).map_err(AnalysisError::json(path))?;
+    line.push(b'\n');
+    file.write_all(&line).map_err(AnalysisError::io(path))
 }
 
 /// Appends values to a JSON Lines file, a whole line at a time. While it is open no other process can open it so.
@@ -118,11 +129,7 @@ impl LinesWriter {
     /// # Errors
     /// When the file cannot be written, or another process writes to it.
     pub fn open(path: &Path) -> Result<Self, AnalysisError> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
-        claim(&file, path)?;
+        let file = claim(path)?;
         let bytes = fs::read(path).map_err(AnalysisError::io(path))?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(AnalysisError::io(path))?;
@@ -134,9 +141,7 @@ impl LinesWriter {
     /// # Errors
     /// When the file cannot be written.
     pub fn append(&mut self, value: &impl Serialize) -> Result<(), AnalysisError> {
-        let mut line = serde_json::to_vec(value).map_err(AnalysisError::json(&self.path))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(AnalysisError::io(&self.path))
+        append_line(&mut self.file, &self.path, value)
     }
 }
 

@@ -1,13 +1,13 @@
 //! `metrics.jsonl`: one line a step. Times stand apart, so that the rest is the same on every rerun.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{JsonLines, claim, numbers};
+use super::files::{JsonLines, append_line, claim, numbers};
 use crate::error::AnalysisError;
 
 /// One line of `metrics.jsonl`.
@@ -49,12 +49,7 @@ impl MetricsWriter {
     /// # Errors
     /// When the file cannot be written, another process writes to it, or it holds a line that is not a [`MetricsRow`].
     pub fn open(path: &Path) -> Result<Self, AnalysisError> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
-        claim(&file, path)?;
-        let mut writer = Self { path: path.to_owned(), file };
+        let mut writer = Self { path: path.to_owned(), file: claim(path)? };
         writer.keep(|_| true)?;
         Ok(writer)
     }
@@ -64,9 +59,7 @@ impl MetricsWriter {
     /// # Errors
     /// When the file cannot be written.
     pub fn append(&mut self, row: &MetricsRow) -> Result<(), AnalysisError> {
-        let mut line = serde_json::to_vec(row).map_err(AnalysisError::json(&self.path))?;
-        line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.flush()).map_err(AnalysisError::io(&self.path))
+        append_line(&mut self.file, &self.path, row)
     }
 
     /// Removes everything after `step`, for a run that is resumed from that step's checkpoint.

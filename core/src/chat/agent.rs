@@ -3,13 +3,13 @@
 //! What the server counts is kept as tokens of unknown id ([`UNKNOWN_TOKEN`]), so that limits, lengths and records mean the same;
 //! where it does not count there are none. Images are sent at the size that the view gives them, and that is the `Shown` frame.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{call_text, describe_tools};
+use super::side_by_side::side_by_side;
 use super::{
     ChatCall, ChatChoice, ChatError, ChatImage, ChatMessage, ChatModel, ChatPart, ChatReply, ChatRequest, Finish,
 };
@@ -71,24 +71,8 @@ impl ChatAgent<'_> {
         }
         let size = request.group_size.max(1);
         let all = samples.len() * request.group_size;
-        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let done: Mutex<Vec<Option<Result<Trajectory, ChatError>>>> = Mutex::new((0..all).map(|_| None).collect());
-        let work = || {
-            while !failed.load(Ordering::Relaxed) {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= all {
-                    return;
-                }
-                let played = self.play(toolbox, &samples[i / size], i % size, request);
-                failed.fetch_or(played.is_err(), Ordering::Relaxed);
-                done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(played);
-            }
-        };
-        std::thread::scope(|scope| {
-            (0..self.at_once.clamp(1, all.max(1))).for_each(|_| drop(scope.spawn(work)));
-        });
-        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut played = done.into_iter().flatten().collect::<Result<Vec<_>, _>>()?.into_iter();
+        let play = |i| self.play(toolbox, &samples[i / size], i % size, request);
+        let mut played = side_by_side(all, self.at_once, play).into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
         Ok(samples.iter().map(|_| played.by_ref().take(request.group_size).collect()).collect())
     }
 

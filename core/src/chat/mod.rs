@@ -4,11 +4,13 @@
 //! * this file: the question, the reply and the trait;
 //! * `calls`: tool calls as text in a turn, and back;
 //! * `agent`: episodes with tools over a chat model;
-//! * `rule`: a chat model that is a function.
+//! * `rule`: a chat model that is a function;
+//! * `side_by_side`: several questions at once.
 
 mod agent;
 mod calls;
 mod rule;
+mod side_by_side;
 
 use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::{CallStyle, ChatAgent};
 pub use calls::{PythonFormatter, call_text, describe_tools, python_json, split_calls};
 pub use rule::RuleChat;
+pub use side_by_side::side_by_side;
 
 use crate::encoder::EncodeError;
 use crate::message::Role;
