@@ -147,6 +147,14 @@ pub enum DataError {
         /// What is wrong.
         problem: String,
     },
+    /// The same, and what comes after the row in its file cannot be read.
+    #[error("{place}: {problem}; no row after it can be read")]
+    Rest {
+        /// File and line, or file and row.
+        place: Place,
+        /// What is wrong.
+        problem: String,
+    },
     /// A folder or file that is no dataset of a known format.
     #[error("{path}: {problem}", path = path.display())]
     NotADataset {
@@ -194,6 +202,23 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Whether a single row is at fault, and all others can be read.
+    pub const fn is_of_one_row(&self) -> bool {
+        matches!(
+            self,
+            Self::NotText { .. }
+                | Self::Row { .. }
+                | Self::EmptyField { .. }
+                | Self::DuplicateId { .. }
+                | Self::Gold { .. }
+                | Self::Outside { .. }
+                | Self::MissingImage { .. }
+                | Self::BadImage { .. }
+                | Self::BadRow { .. }
+                | Self::Unwritable { .. }
+        )
+    }
+
     /// For `map_err`: what was tried, and on what.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

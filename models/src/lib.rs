@@ -22,4 +22,5 @@ mod patch_cache;
 pub mod policy;
 pub mod published;
 pub mod qwen;
+pub mod signals;
 pub mod tokenizer;

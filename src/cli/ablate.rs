@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         program: std::env::current_exe().context("cannot find this program")?,
         jobs: args.jobs,
         threads: rayon::current_num_threads(),
-        interrupt: interrupt::watch()?,
+        interrupt: interrupt::watch(),
     };
     let runs = plan.runs.len();
     let mut teller = Teller::new(runs);

@@ -101,7 +101,7 @@ fn rewritten(args: &Args, teller: Teller<'_>, endpoint: EndpointConfig) -> Resul
     endpoint.validate().map_err(|(field, problem)| {
         InputError(format!("--{}: {problem}", if field == "model" { "served-model" } else { "endpoint" }))
     })?;
-    let stop = interrupt::watch_saying("interrupted: leaving what is under way")?;
+    let stop = interrupt::watch_saying("interrupted: leaving what is under way");
     let model = served::client(&endpoint, &stop)?;
     let view = model.image_view().map_err(imagent::Error::from)?;
     let ask = |sample: &Sample, text: &str| {

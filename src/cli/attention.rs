@@ -87,7 +87,7 @@ fn measure(config: Config, source: &dyn SampleSource, layers: Option<&[usize]>, 
     if let Some(layer) = layers.iter().find(|layer| **layer >= depth) {
         return Err(InputError(format!("--layers: no layer {layer}, the model has {depth}, counted from 0")).into());
     }
-    let interrupt = interrupt::watch_saying("interrupted: finishing this sample; once more to stop at once")?;
+    let interrupt = interrupt::watch_saying("interrupted: finishing this sample; once more to stop at once");
     let mut found = Vec::new();
     for position in 0..source.len() {
         if interrupt.load(std::sync::atomic::Ordering::Relaxed) {

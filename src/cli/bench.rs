@@ -76,7 +76,7 @@ pub(crate) fn run(
     };
     let reader = dataset(&data)?;
     options.check(bench, &*reader, config.judge.is_some()).map_err(imagent::Error::from)?;
-    let stop = interrupt::watch_saying("interrupted: finishing this batch; once more to stop at once")?;
+    let stop = interrupt::watch_saying("interrupted: finishing this batch; once more to stop at once");
     let course = Course { bench, reader: &*reader, options: &options, cache: args.judge_cache.as_deref(), stop };
     let report = course.run(config, dtype);
     if course.stop.load(Ordering::Relaxed) && !matches!(report, Ok(Some(_))) {

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use imagent::config::Document;
 use imagent_analysis::table;
 use imagent_data::formats::{FOLDER, FORMATS, Finding, Picture, Preview, Select, Survey, import, open, survey};
-use imagent_data::{SynthConfig, ensure_synth};
+use imagent_data::{DataError, Summary, SynthConfig, ensure_synth};
 
 use super::{annotate, chain, print, progress};
 
@@ -62,6 +62,9 @@ enum Command {
         out: PathBuf,
         #[command(flatten)]
         part: Part,
+        /// Leave out bad rows, and tell each on standard error [default: the first ends it]
+        #[arg(long)]
+        skip_bad: bool,
     },
     /// Make reasoning trajectories of annotation: objects, boxes, images
     Annotate(annotate::Args),
@@ -130,7 +133,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             synth(&out, given.chain(sets))
         }
         Command::Check { path, part, preview, json } => check(&path, &part, preview.as_deref(), json),
-        Command::Import { path, out, part } => bring(&path, &out, &part),
+        Command::Import { path, out, part, skip_bad } => bring(&path, &out, &part, skip_bad),
         Command::Annotate(args) => annotate::run(args),
         Command::Formats => {
             let rows: Vec<_> = std::iter::once((FOLDER, "our own folder: samples.jsonl and image files"))
@@ -204,12 +207,22 @@ fn described(counted: &Survey) -> Vec<Vec<String>> {
     rows
 }
 
-fn bring(path: &Path, out: &Path, part: &Part) -> Result<()> {
+fn bring(path: &Path, out: &Path, part: &Part, skip_bad: bool) -> Result<()> {
     let tell = progress::counter("samples");
-    let made = import(path, part.select(), out, part.limit, &mut |done| tell(done));
-    let made = made.map_err(imagent::Error::from)?;
-    let how = if made.written { "written to" } else { "already in" };
-    print(&format!("{} samples with {} images {how} {}\n", made.samples, made.images, out.display()))
+    let mut left_out = 0;
+    let mut bad = |error: DataError| {
+        if !skip_bad {
+            return Err(error);
+        }
+        left_out += 1;
+        say(&format!("left out: {}\n", chain(&error)));
+        Ok(())
+    };
+    let made = import(path, part.select(), out, part.limit, &mut bad, &mut |done| tell(done));
+    let Summary { samples, images, written } = made.map_err(imagent::Error::from)?;
+    let how = if written { "written to" } else { "already in" };
+    let without = if skip_bad { format!(", {left_out} bad rows left out") } else { String::new() };
+    print(&format!("{samples} samples with {images} images {how} {}{without}\n", out.display()))
 }
 
 fn stats(path: &Path, part: &Part, json: bool) -> Result<()> {

@@ -1,29 +1,55 @@
-//! Ctrl-C: the first one ends the run in good order, the second one ends it at once.
+//! Ctrl-C, or a request to terminate: what is half made is removed, and the program ends. A command that watches for it is told instead,
+//! the first time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
+use imagent_core::draft;
+use imagent_models::signals::{end_by_interrupt, with_hangups_as_they_were};
+
+/// The flag of the command that watches, and what is said when it is set.
+static WATCH: OnceLock<(Arc<AtomicBool>, &str)> = OnceLock::new();
+/// Set once the end has begun.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Listens from now on.
+pub(crate) fn listen() -> Result<()> {
+    with_hangups_as_they_were(|| ctrlc::set_handler(on_signal)).context("cannot listen for Ctrl-C")
+}
 
 /// From now on, a flag that Ctrl-C (or a request to terminate) sets.
-pub(crate) fn watch() -> Result<Arc<AtomicBool>> {
+pub(crate) fn watch() -> Arc<AtomicBool> {
     watch_saying("interrupted: finishing this step and keeping a checkpoint; once more to stop at once")
 }
 
 /// The same, with what is said then.
-pub(crate) fn watch_saying(text: &'static str) -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let on_signal = move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(1);
-        }
+pub(crate) fn watch_saying(text: &'static str) -> Arc<AtomicBool> {
+    Arc::clone(&WATCH.get_or_init(|| (Arc::default(), text)).0)
+}
+
+/// Does not return once the end has begun: errors of then are of files that were removed.
+pub(crate) fn wait_if_ending() {
+    while ENDING.load(Ordering::Relaxed) {
+        std::thread::park();
+    }
+}
+
+fn on_signal() {
+    if let Some((flag, text)) = WATCH.get()
+        && !flag.swap(true, Ordering::Relaxed)
+    {
         use std::io::Write;
         // A terminal that is gone is no reason not to finish the step.
         let _ = writeln!(std::io::stderr(), "\n{text}");
-    };
-    ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
-    Ok(flag)
+        return;
+    }
+    ENDING.store(true, Ordering::Relaxed);
+    draft::remove_all();
+    if WATCH.get().is_none() {
+        end_by_interrupt();
+    }
+    std::process::exit(1);
 }
 
 /// Sets the flag when standard input closes.

@@ -80,8 +80,22 @@ fn quiet_templates() {
 /// The program.
 pub(crate) fn main() -> ExitCode {
     quiet_templates();
-    let cli = Cli::parse();
-    let done = match cli.command {
+    let done = interrupt::listen().and_then(|()| run(Cli::parse().command));
+    interrupt::wait_if_ending();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has gone away: not our failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell if this fails as well.
+            let _ = writeln!(std::io::stderr(), "error: {}", chain(error.as_ref()));
+            ExitCode::from(if is_input(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Train(args) => train::run(args),
         Command::Sft(args) => sft::run(args),
         Command::Ablate(args) => ablate::run(args),
@@ -95,16 +109,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Plugins(args) => plugins::run(args),
         Command::Forward(args) => forward::run(args),
         Command::Loss(args) => loss::run(args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has gone away: not our failure.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to tell if this fails as well.
-            let _ = writeln!(std::io::stderr(), "error: {}", chain(error.as_ref()));
-            ExitCode::from(if is_input(&error) { 2 } else { 1 })
-        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn run(file: &Path, out: Option<PathBuf>, mut sets: Vec<String>, json
         sets.push(format!("out={}", toml::Value::from(out)));
     }
     let config = PipelineConfig::read(file, &sets).map_err(imagent::Error::from)?;
-    let stop = interrupt::watch_saying("interrupted: what is done is kept; the same command goes on")?;
+    let stop = interrupt::watch_saying("interrupted: what is done is kept; the same command goes on");
     let connect = |endpoint: &EndpointConfig| connect(endpoint, &stop);
     let summary = imagent::pipeline::run(&config, &connect, &stop, &mut progress::pipeline())?;
     if json {
@@ -48,7 +48,7 @@ fn connect(endpoint: &EndpointConfig, _: &Arc<AtomicBool>) -> Result<Served, ima
 #[cfg(feature = "served")]
 pub(crate) fn review(folder: PathBuf, port: u16) -> Result<()> {
     use imagent::pipeline::review::{ReviewOptions, serve};
-    let stop = interrupt::watch_saying("interrupted: what was decided is kept")?;
+    let stop = interrupt::watch_saying("interrupted: what was decided is kept");
     let mut ready = |address, count| {
         // A closed output is no reason not to show them.
         let _ = print(&format!("{count} questions at http://{address}/\n"));

@@ -82,7 +82,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         context: args.context,
         max_tokens: args.max_tokens,
     };
-    let stop = super::interrupt::watch_saying("interrupted: serving who is there; once more to stop at once")?;
+    let stop = super::interrupt::watch_saying("interrupted: serving who is there; once more to stop at once");
     let name = options.name.clone();
     let mut ready = |address| {
         // A closed output is no reason not to serve.

@@ -88,7 +88,7 @@ mod asking {
         Ok(act(&mut ServedExperiment { model: &model, endpoint, view, config })?)
     }
 
-    fn watch() -> Result<Arc<AtomicBool>> {
+    fn watch() -> Arc<AtomicBool> {
         interrupt::watch_saying("interrupted: leaving what is under way")
     }
 
@@ -98,7 +98,7 @@ mod asking {
         endpoint: EndpointConfig,
         source: &dyn SampleSource,
     ) -> Result<imagent::Evaluation> {
-        ask(config, endpoint, watch()?, |experiment| {
+        ask(config, endpoint, watch(), |experiment| {
             experiment.evaluate(source, &mut |done, all| {
                 // As above.
                 let _ = writeln!(std::io::stderr(), "{done} of {all} samples");
@@ -108,7 +108,7 @@ mod asking {
 
     /// An episode over a served model.
     pub(crate) fn play(config: Config, endpoint: EndpointConfig, sample: &Arc<Sample>) -> Result<ScoredTrajectory> {
-        let played = ask(config, endpoint, watch()?, |experiment| experiment.episode(sample))?;
+        let played = ask(config, endpoint, watch(), |experiment| experiment.episode(sample))?;
         played.ok_or_else(|| anyhow::anyhow!("no episode was played"))
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 fn conversations(args: Args) -> Result<()> {
     let config = SftConfig::read(&args.config, &args.sets).map_err(imagent::Error::from)?;
     let dir = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
-    let options = SftOptions { dir, resume: args.resume, interrupt: interrupt::watch()? };
+    let options = SftOptions { dir, resume: args.resume, interrupt: interrupt::watch() };
     let mut told = Updates { bar: std::io::stderr().is_terminal().then(bar), steps: 0 };
     let done = run_sft(&config, &options, &mut told)?;
     let best =

@@ -40,7 +40,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     // Before anything slow is done, and again when the run starts.
     RunFolder::check(&dir, args.resume, &text)?;
     let mut parts = config.build()?;
-    let interrupt = interrupt::watch()?;
+    let interrupt = interrupt::watch();
     if args.until_input_ends {
         interrupt::watch_input(&interrupt);
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
-use imagent_core::{RgbImage, Sample, SampleError, SampleSource};
+use imagent_core::{Draft, RgbImage, Sample, SampleError, SampleSource};
 use imagent_data::formats::{Reader, Select};
 use imagent_data::{GoldCrops, Mixture, Share, ensure_synth};
 use imagent_models::adamw::AdamWConfig;
@@ -14,7 +14,6 @@ use imagent_models::lora::{ADAPTER_CONFIG, PeftAdapter};
 use imagent_models::policy::QwenPolicy;
 use imagent_models::qwen::Tuning;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use super::validated::{Config, DatasetConfig, MixConfig, ModelConfig};
 use crate::assets;
@@ -39,7 +38,7 @@ pub struct Model {
     /// The folder of the whole model; its tokenizer and templates go into checkpoints.
     pub dir: PathBuf,
     /// Keeps the folder there, where it is a temporary one.
-    pub keep: Option<TempDir>,
+    pub keep: Option<Draft>,
 }
 
 /// Opens a checkpoint folder, a model of the hub, an adapter with the model that it names, or `nano`; what is drawn at the
@@ -137,8 +136,9 @@ fn text(path: PathBuf) -> String {
 ///
 /// # Errors
 /// When the folder cannot be written, or this build has no base model.
-pub fn nano_base() -> Result<TempDir, Error> {
+pub fn nano_base() -> Result<Draft, Error> {
     let folder = tempfile::Builder::new().prefix("imagent-nano-").tempdir();
+    let folder = folder.and_then(|folder| Draft::create(folder.keep()));
     let folder = folder.map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
     assets::write_nano_base(folder.path())?;
     Ok(folder)
@@ -234,7 +234,7 @@ pub struct Parts {
     /// The folder that the model was read from.
     pub model_dir: PathBuf,
     /// Keeps that folder there, where it is a temporary one.
-    pub keep: Option<TempDir>,
+    pub keep: Option<Draft>,
 }
 
 impl Config {

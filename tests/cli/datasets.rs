@@ -42,6 +42,11 @@ fn a_published_dataset_is_checked_and_imported() {
     assert!(checked.out.contains("3 rows, 1 images, 2 problems"), "{}", checked.out);
     place.run(&["data", "import", "chat", "--out", "half"]).fails(2, &["train.jsonl:3"]);
     assert!(!place.path("half").exists());
+    let rest = place.run(&["data", "import", "chat", "--out", "rest", "--skip-bad"]);
+    assert!(rest.out.contains("1 samples with 1 images written to rest, 2 bad rows left out"), "{}", rest.out);
+    for part in ["left out: ", "train.jsonl:2: image \"1.png\": not an image", "train.jsonl:3: image \"2.png\" does"] {
+        assert!(rest.err.contains(part), "{part:?} is not in {}", rest.err);
+    }
     place.run(&["data", "check", "absent"]).fails(2, &["absent: no such folder"]);
     place.run(&["data", "check", "chat", "--format", "nonsense"]).fails(2, &["`format`", "\"nonsense\" is none of"]);
     place.run(&["data", "check", "chat", "--format", "mmiu"]).fails(2, &["nothing of the format `mmiu`"]);

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::harness::{Place, metrics};
@@ -12,6 +14,10 @@ fn start(place: &Place, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
     let mut child = place.command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap());
     (child, lines)
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// Waits for a line with `text`.
@@ -31,7 +37,60 @@ fn rest(mut lines: impl Read) -> String {
 }
 
 fn interrupt(child: &Child) {
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    signal(child, "-INT");
+}
+
+/// Names in the folder.
+fn names(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn nothing_half_made_is_left_by_commands_that_do_not_watch() {
+    let place = Place::new();
+    fs::create_dir(place.path("sets")).unwrap();
+    let (mut child, mut lines) = start(&place, &["data", "synth", "--out", "sets/a", "--samples", "1000000"]);
+    while !names(&place.path("sets")).iter().any(|name| name.starts_with(".a.part-")) {
+        assert!(child.try_wait().unwrap().is_none());
+    }
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().signal(), Some(2), "{}", rest(&mut lines));
+    assert_eq!(names(&place.path("sets")), Vec::<String>::new());
+}
+
+#[test]
+fn a_base_model_in_the_temporary_folder_goes_with_the_second() {
+    let place = Place::new();
+    fs::create_dir(place.path("tmp")).unwrap();
+    let args = ["train", "config.toml", "--set", "model.path=nano", "--set", "train.steps=100000"];
+    let mut command = place.command(&args);
+    command.env("TMPDIR", place.path("tmp")).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "held out after 0");
+    assert_eq!(names(&place.path("tmp")).len(), 1);
+    interrupt(&child);
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(names(&place.path("tmp")), Vec::<String>::new());
+}
+
+#[test]
+fn a_hangup_ends_a_run_in_good_order_but_not_under_nohup() {
+    let place = Place::new();
+    let args = ["train", "config.toml", "--set", "train.steps=60", "--set", "train.eval_every=0"];
+    for (ignored, code) in [(false, 1), (true, 0)] {
+        let plain = place.command(&args);
+        let mut command = Command::new(if ignored { "nohup" } else { "env" });
+        command.arg(plain.get_program()).args(plain.get_args()).current_dir(plain.get_current_dir().unwrap());
+        command.args(["--out", if ignored { "ignored" } else { "hung-up" }]);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        wait_for(&mut lines, "step 2/");
+        signal(&child, "-HUP");
+        let said = rest(lines);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{said}");
+    }
 }
 
 #[test]

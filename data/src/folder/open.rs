@@ -10,7 +10,9 @@ use super::cache::Cache;
 use super::decode::decode;
 use super::rows::{ImageFile, Row, Rows, SAMPLES};
 use crate::error::DataError;
+use crate::formats::BadRow;
 use crate::formats::entry::{Answer, Entry, KEYS, Picture, Region};
+use crate::formats::reader::leave_out;
 use crate::formats::text::letter;
 
 /// MiB of decoded images kept by default: some 890 images of the nano world, 14 of 4000 × 3000 pixels.
@@ -43,11 +45,18 @@ impl Folder {
     /// # Errors
     /// The first thing that is wrong; [`survey`](crate::formats::survey()) lists all.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
-        let path = path.as_ref();
+        Self::open_without(path.as_ref(), &mut Err)
+    }
+
+    /// [`open`](Self::open) without the rows that `bad` takes.
+    pub(crate) fn open_without(path: &Path, bad: &mut BadRow<'_>) -> Result<Self, DataError> {
         let mut reader = Rows::open(path)?;
         let mut rows = Vec::new();
         while let Some(row) = reader.next() {
-            rows.push(row?);
+            match row {
+                Ok(row) => rows.push(row),
+                Err(error) => leave_out(bad, error)?,
+            }
         }
         if rows.is_empty() {
             return Err(DataError::Empty { file: reader.file().into() });

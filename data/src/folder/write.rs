@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
-use imagent_core::Sample;
+use imagent_core::{Draft, Sample};
 
 use super::rows::{RawMeta, RawRow, SAMPLES, gold_problem};
 use crate::error::DataError;
@@ -92,53 +92,41 @@ fn write<T>(
     if is_occupied(path)? && !path.join(SAMPLES).is_file() {
         return Err(DataError::Occupied { path: path.into() });
     }
-    let draft = Draft::create(path)?;
-    let mut writer = Writer::new(draft.0.clone())?;
+    let draft = draft_of(path)?;
+    let mut writer = Writer::new(draft.path().to_owned())?;
     for row in rows {
         add(&mut writer, row?)?;
     }
     let summary = writer.finish(path)?;
-    finish(&draft.0)?;
-    let written = draft.publish(path)?;
+    finish(draft.path())?;
+    let written = publish(&draft, path)?;
     Ok(Summary { written, ..summary })
 }
 
-/// A folder in the making; removed when dropped before it is published.
-struct Draft(PathBuf);
-
-impl Draft {
-    fn create(target: &Path) -> Result<Self, DataError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let Some(name) = target.file_name() else { return Err(DataError::Occupied { path: target.into() }) };
-        let parent = target.parent().unwrap_or(Path::new(""));
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!(".{}.part-{}-{count}", name.to_string_lossy(), std::process::id()));
-        fs::create_dir_all(&path).map_err(DataError::io("create", &path))?;
-        Ok(Self(path))
-    }
-
-    /// Gives the folder its name; false when the same content has it already.
-    fn publish(self, target: &Path) -> Result<bool, DataError> {
-        if !is_occupied(target)? {
-            if target.is_dir() {
-                fs::remove_dir(target).map_err(DataError::io("replace", target))?;
-            }
-            match fs::rename(&self.0, target) {
-                Ok(()) => return Ok(true),
-                // Somebody else may have written it meanwhile.
-                Err(error) if !is_occupied(target)? => return Err(DataError::io("create", target)(error)),
-                Err(_) => {}
-            }
-        }
-        if same_content(&self.0, target)? { Ok(false) } else { Err(DataError::Occupied { path: target.into() }) }
-    }
+/// A folder beside `target`.
+fn draft_of(target: &Path) -> Result<Draft, DataError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let Some(name) = target.file_name() else { return Err(DataError::Occupied { path: target.into() }) };
+    let parent = target.parent().unwrap_or(Path::new(""));
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = parent.join(format!(".{}.part-{}-{count}", name.to_string_lossy(), std::process::id()));
+    Draft::create(path.clone()).map_err(DataError::io("create", &path))
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After publishing there is nothing to remove; otherwise the error that led here is what counts.
-        let _ = fs::remove_dir_all(&self.0);
+/// Gives the folder its name; false when the same content has it already.
+fn publish(draft: &Draft, target: &Path) -> Result<bool, DataError> {
+    if !is_occupied(target)? {
+        if target.is_dir() {
+            fs::remove_dir(target).map_err(DataError::io("replace", target))?;
+        }
+        match fs::rename(draft.path(), target) {
+            Ok(()) => return Ok(true),
+            // Somebody else may have written it meanwhile.
+            Err(error) if !is_occupied(target)? => return Err(DataError::io("create", target)(error)),
+            Err(_) => {}
+        }
     }
+    if same_content(draft.path(), target)? { Ok(false) } else { Err(DataError::Occupied { path: target.into() }) }
 }
 
 struct Writer {
@@ -186,20 +174,10 @@ impl Writer {
 
     /// Why reading the sample back would fail, or give another sample.
     fn problem(&self, sample: &Sample) -> Option<String> {
-        let texts = [("id", &sample.id), ("question", &sample.question), ("answer", &sample.answer)];
-        if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
-            return Some(format!("`{field}` is empty"));
-        }
-        if sample.images.is_empty() {
-            return Some("it has no image".into());
-        }
         if self.ids.contains(&sample.id) {
             return Some("another sample has the same id".into());
         }
-        if let Some(key) = RawMeta::KNOWN.into_iter().find(|&key| sample.meta.contains_key(key)) {
-            return Some(format!("its meta must not have the key `{key}`"));
-        }
-        sample.gold.iter().find_map(|gold| gold_problem(gold, sample.images.len()))
+        sample_problem(sample)
     }
 
     /// Writes the image, or its file, if no equal one was, and returns its name.
@@ -229,6 +207,21 @@ impl Writer {
         }
         Ok(Summary { samples: self.ids.len(), images: self.images.len(), written: true })
     }
+}
+
+/// Why a dataset folder cannot hold the sample, whatever else it holds.
+pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
+    let texts = [("id", &sample.id), ("question", &sample.question), ("answer", &sample.answer)];
+    if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
+        return Some(format!("`{field}` is empty"));
+    }
+    if sample.images.is_empty() {
+        return Some("it has no image".into());
+    }
+    if let Some(key) = RawMeta::KNOWN.into_iter().find(|&key| sample.meta.contains_key(key)) {
+        return Some(format!("its meta must not have the key `{key}`"));
+    }
+    sample.gold.iter().find_map(|gold| gold_problem(gold, sample.images.len()))
 }
 
 /// Two of these make 128 bits, which no two images of a dataset share by chance.

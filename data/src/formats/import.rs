@@ -1,56 +1,69 @@
 //! A dataset of any format to a folder of ours. Image files are copied byte by byte.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use imagent_core::picture;
+use imagent_core::{Sample, picture};
 
 use super::Select;
-use super::reader::open;
+use super::reader::{BadRow, Reader, leave_out, open_without};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
-use crate::folder::write::{Summary, write_rows};
+use crate::folder::write::{Summary, sample_problem, write_rows};
 
-/// Writes the dataset at `path`, all of it or the first `limit` rows, to a new folder of ours at `out`: whole, or not at all.
-/// When the same dataset is there already, nothing changes. `done` is told after each row how many there are.
+/// Writes the dataset at `path`, all of it or the first `limit` rows, to a new folder of ours at `out`: whole, or not at all, but
+/// without the rows that `bad` takes. When the same dataset is there already, nothing changes. `done` is told after each row how many
+/// are written.
 ///
 /// # Errors
-/// The first bad row, or a folder that holds something else.
+/// The first bad row that `bad` does not take, or a folder that holds something else.
 pub fn import(
     path: &Path,
     select: Select<'_>,
     out: &Path,
     limit: Option<usize>,
+    bad: &mut BadRow<'_>,
     done: &mut dyn FnMut(usize),
 ) -> Result<Summary, DataError> {
-    let reader = open(path, select)?;
-    let count = limit.unwrap_or(usize::MAX).min(reader.len());
-    let rows = (0..count).map(|position| -> Result<_, DataError> {
-        let entry = reader.entry(position)?;
-        let mut files = Vec::new();
-        let mut images = Vec::new();
-        for picture in &entry.pictures {
-            let bytes = reader.bytes(picture);
-            let read = bytes.and_then(|bytes| {
-                let image = picture::decode(&bytes).map_err(|error| error.to_string())?;
-                Ok((image, bytes))
-            });
-            let (image, bytes) = match read {
-                Ok(read) => read,
-                // The reader's own error names the row.
-                Err(problem) => return Err(reader.sample(position).err().unwrap_or_else(|| unreadable(path, problem))),
-            };
-            images.push(std::sync::Arc::new(image));
-            files.push(bytes);
-        }
-        done(position + 1);
-        Ok((entry.sample(images), files))
-    });
+    let reader = open_without(path, select, bad)?;
     if reader.is_empty() {
         return Err(DataError::Empty { file: path.join(SAMPLES) });
     }
-    write_rows(out, rows)
+    let mut written = 0;
+    let rows = (0..reader.len()).filter_map(|position| match row(&*reader, position) {
+        Ok(row) => {
+            written += 1;
+            done(written);
+            Some(Ok(row))
+        }
+        Err(error) => leave_out(bad, error).err().map(Err),
+    });
+    write_rows(out, rows.take(limit.unwrap_or(usize::MAX)))
 }
 
-fn unreadable(path: &Path, problem: String) -> DataError {
-    DataError::NotADataset { path: path.into(), problem }
+/// The sample at `position` with its images' files.
+fn row(reader: &dyn Reader, position: usize) -> Result<(Sample, Vec<Vec<u8>>), DataError> {
+    let entry = reader.entry(position)?;
+    let (mut files, mut images) = (Vec::new(), Vec::new());
+    for picture in &entry.pictures {
+        let read = reader.bytes(picture).and_then(|bytes| {
+            let image = picture::decode(&bytes).map_err(|error| error.to_string())?;
+            Ok((image, bytes))
+        });
+        let (image, bytes) = match read {
+            Ok(read) => read,
+            // The reader's own error names the row.
+            Err(problem) => {
+                let unreadable = DataError::Unwritable { id: entry.id.clone(), problem };
+                return Err(reader.sample(position).err().unwrap_or(unreadable));
+            }
+        };
+        images.push(Arc::new(image));
+        files.push(bytes);
+    }
+    let sample = entry.sample(images);
+    match sample_problem(&sample) {
+        Some(problem) => Err(DataError::Unwritable { id: sample.id, problem }),
+        None => Ok((sample, files)),
+    }
 }

@@ -31,7 +31,7 @@ mod vstar;
 pub use entry::{Answer, Entry, Picture, Region, Turn};
 pub use import::import;
 pub use preview::Preview;
-pub use reader::{Published, Reader, open};
+pub use reader::{BadRow, Published, Reader, open, open_without};
 pub use source::Source;
 pub use survey::{Finding, Survey, survey};
 

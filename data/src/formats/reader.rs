@@ -61,10 +61,26 @@ pub trait Reader: SampleSource + Debug {
 /// # Errors
 /// The first thing that is wrong; [`super::survey()`] lists all.
 pub fn open(path: &Path, select: Select<'_>) -> Result<Box<dyn Reader>, DataError> {
+    open_without(path, select, &mut Err)
+}
+
+/// [`open`] without the rows that `bad` takes: it is told what is wrong with each, and an error from it ends everything.
+///
+/// # Errors
+/// Those of `bad`; what is wrong with more than one row, such as a file that breaks off.
+pub fn open_without(path: &Path, select: Select<'_>, bad: &mut BadRow<'_>) -> Result<Box<dyn Reader>, DataError> {
     if is_own(path, select)? {
-        return Ok(Box::new(Folder::open(path)?));
+        return Ok(Box::new(Folder::open_without(path, bad)?));
     }
-    Ok(Box::new(Published::open(Source::find(path, select)?)?))
+    Ok(Box::new(Published::open(Source::find(path, select)?, bad)?))
+}
+
+/// Decides about a bad row: `Ok` leaves it out, an error ends the reading.
+pub type BadRow<'a> = dyn FnMut(DataError) -> Result<(), DataError> + 'a;
+
+/// Leaves out a row if `bad` does and the others can be read.
+pub(crate) fn leave_out(bad: &mut BadRow<'_>, error: DataError) -> Result<(), DataError> {
+    if error.is_of_one_row() { bad(error) } else { Err(error) }
 }
 
 /// An open dataset of a published format.
@@ -106,11 +122,11 @@ impl Numbers {
 }
 
 impl Published {
-    /// Reads every row once, and keeps where it is.
+    /// Reads every row once, and keeps where it is; without the rows that `bad` takes.
     ///
     /// # Errors
-    /// The first table that cannot be read, or bad row.
-    pub fn open(mut source: Source) -> Result<Self, DataError> {
+    /// The first table that cannot be read, or bad row that is not taken.
+    pub fn open(mut source: Source, bad: &mut BadRow<'_>) -> Result<Self, DataError> {
         if !source.unreadable.is_empty() {
             return Err(source.unreadable.swap_remove(0));
         }
@@ -123,8 +139,8 @@ impl Published {
                 ControlFlow::Continue(())
             }
             Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
+                failed = leave_out(bad, error).err();
+                if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
         });
         match failed {

@@ -552,7 +552,7 @@ fn splits_are_not_mixed_unseen() {
     assert_has(&split("val").unwrap_err().to_string(), &["no table whose name begins with \"val\""]);
     assert_eq!(open(&dir.path().join("test.jsonl"), None).unwrap().len(), 1);
     let own = tempfile::tempdir().unwrap();
-    import(&dir.path().join("test.jsonl"), of(None), &own.path().join("own"), None, &mut |_| ()).unwrap();
+    import(&dir.path().join("test.jsonl"), of(None), &own.path().join("own"), None, &mut Err, &mut |_| ()).unwrap();
     let error = super::open(&own.path().join("own"), Select { split: Some("train"), ..Select::default() });
     assert_has(&error.unwrap_err().to_string(), &["has no splits"]);
 }
@@ -585,9 +585,9 @@ fn an_import_is_the_same_dataset() {
     for (name, rows) in [("verl", 5), ("blink", 3), ("muirbench", 2)] {
         let (from, out) = (parquet(&format!("{name}.parquet")), dir.path().join(name));
         let mut told = Vec::new();
-        let summary = import(&from, of(None), &out, None, &mut |done| told.push(done)).unwrap();
+        let summary = import(&from, of(None), &out, None, &mut Err, &mut |done| told.push(done)).unwrap();
         assert_eq!((summary.samples, summary.written, told.last()), (rows, true, Some(&rows)));
-        assert!(!import(&from, of(None), &out, None, &mut |_| ()).unwrap().written, "it is there already");
+        assert!(!import(&from, of(None), &out, None, &mut Err, &mut |_| ()).unwrap().written, "it is there already");
         let (published, own) = (open(&from, None).unwrap(), open(&out, None).unwrap());
         assert_eq!(own.format(), FOLDER);
         for n in 0..rows {
@@ -600,19 +600,61 @@ fn an_import_is_the_same_dataset() {
         }
         assert_eq!(problems(&out, None), Vec::<String>::new());
     }
-    let two = import(&parquet("verl.parquet"), of(None), &dir.path().join("two"), Some(2), &mut |_| ()).unwrap();
+    let two =
+        import(&parquet("verl.parquet"), of(None), &dir.path().join("two"), Some(2), &mut Err, &mut |_| ()).unwrap();
     assert_eq!((two.samples, Folder::open(dir.path().join("two")).unwrap().len()), (2, 2));
     let broken = with_images(&["a.jpg"], &[("b.jpg", "x".into())]);
     let row = |image: &str| {
         json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}).to_string()
     };
     fs::write(broken.path().join("t.jsonl"), [row("a.jpg"), row("b.jpg")].join("\n")).unwrap();
-    let error = import(broken.path(), of(None), &dir.path().join("half"), None, &mut |_| ()).unwrap_err().to_string();
+    let error =
+        import(broken.path(), of(None), &dir.path().join("half"), None, &mut Err, &mut |_| ()).unwrap_err().to_string();
     assert_has(&error, &["t.jsonl:2: image \"b.jpg\": not an image"]);
     assert!(
         !dir.path().join("half").exists() && fs::read_dir(dir.path()).unwrap().count() == 4,
         "nothing is left behind"
     );
+}
+
+#[test]
+fn an_import_can_leave_out_bad_rows_but_not_the_rest_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |image: &str| {
+        json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}).to_string()
+    };
+    let broken = with_images(&["a.jpg", "c.jpg"], &[("b.jpg", "x".into())]);
+    let lines = [row("a.jpg"), row("b.jpg"), "{".into(), row("gone.jpg"), row("c.jpg"), row("a.jpg")];
+    fs::write(broken.path().join("t.jsonl"), lines.join("\n")).unwrap();
+    let bring = |from: &Path, to: &str, limit| {
+        let mut bad = Vec::new();
+        let mut take = |error: DataError| {
+            bad.push(error.to_string());
+            Ok(())
+        };
+        let made = import(from, of(None), &dir.path().join(to), limit, &mut take, &mut |_| ());
+        (made.map(|made| (made.samples, made.images)).map_err(|error| error.to_string()), bad)
+    };
+    let (made, bad) = bring(broken.path(), "rest", None);
+    assert_eq!(made, Ok((3, 2)));
+    for (error, has) in bad.iter().zip(["t.jsonl:3: ", "t.jsonl:4: image \"gone.jpg\"", "t.jsonl:2: image \"b.jpg\""]) {
+        assert_has(error, &[has]);
+    }
+    assert_eq!(bad.len(), 3);
+    assert_eq!(bring(broken.path(), "two", Some(2)).0, Ok((2, 2)), "two good rows");
+    assert_eq!(problems(&dir.path().join("rest"), None), Vec::<String>::new());
+
+    let own = dir.path().join("rest/samples.jsonl");
+    let text = fs::read_to_string(&own).unwrap().replacen("\"answer\":\"a\"", "\"answer\":\"\"", 1);
+    fs::write(&own, text).unwrap();
+    let (made, bad) = bring(&dir.path().join("rest"), "again", None);
+    assert_eq!((made, bad.len()), (Ok((2, 2)), 1));
+    assert_has(&bad[0], &["samples.jsonl:1: `answer` is empty"]);
+
+    let cut = with_images(&["a.jpg"], &[("t.json", format!("[{},\n{{\"images\": [\"a.j", row("a.jpg")))]);
+    let (made, bad) = bring(cut.path(), "cut", None);
+    assert_has(&made.unwrap_err(), &["t.json:2: ", "; no row after it can be read"]);
+    assert!(bad.is_empty() && !dir.path().join("cut").exists());
 }
 
 #[test]

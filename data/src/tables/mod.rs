@@ -98,7 +98,10 @@ pub(crate) trait Table: fmt::Debug + Send + Sync {
     /// [`Self::read`], with what ends the table early as its last row.
     fn stream(&self, sink: &mut Sink<'_>) {
         if let Err(error) = self.read(sink) {
-            let _ = sink(Err(error));
+            let _ = sink(Err(match error {
+                DataError::BadRow { place, problem } => DataError::Rest { place, problem },
+                error => error,
+            }));
         }
     }
 

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use imagent_core::Draft;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype as Stored, View, serialize_to_file};
 
@@ -65,7 +66,7 @@ where
 #[derive(Debug)]
 pub struct CheckpointWriter {
     target: PathBuf,
-    staging: PathBuf,
+    staging: Draft,
 }
 
 impl CheckpointWriter {
@@ -76,7 +77,7 @@ impl CheckpointWriter {
     pub fn new(target: &Path) -> Result<Self> {
         let staging = beside(target, "partial");
         remove(&staging)?;
-        fs::create_dir_all(&staging).map_err(ModelError::io(&staging))?;
+        let staging = Draft::create(staging.clone()).map_err(ModelError::io(&staging))?;
         Ok(Self { target: target.to_path_buf(), staging })
     }
 
@@ -168,7 +169,8 @@ impl CheckpointWriter {
 
     /// The files of the shards, headers written.
     fn create(&self, shards: &[Shard], dtype: Dtype) -> Result<Vec<TensorWriter>> {
-        let create = |shard: &Shard| TensorWriter::create(&self.staging.join(&shard.file), &shard.tensors, dtype);
+        let create =
+            |shard: &Shard| TensorWriter::create(&self.staging.path().join(&shard.file), &shard.tensors, dtype);
         shards.iter().map(create).collect()
     }
 
@@ -196,7 +198,7 @@ impl CheckpointWriter {
         N: Into<String>,
         D: AsRef<[f32]>,
     {
-        let path = self.staging.join(file);
+        let path = self.staging.path().join(file);
         let mut views = Vec::new();
         for (name, shape, values) in tensors {
             let (name, length) = (name.into(), values.as_ref().len());
@@ -216,16 +218,17 @@ impl CheckpointWriter {
     /// # Errors
     /// `Io` naming the file.
     pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = self.staging.join(name);
+        let path = self.staging.path().join(name);
         fs::write(&path, content).map_err(ModelError::io(&path))?;
         sync(&path)
     }
 
-    /// Copies those of the [`AUX_FILES`] that `from` has, byte for byte.
+    /// Copies those of the [`AUX_FILES`] that the folder `from` has, byte for byte.
     ///
     /// # Errors
     /// `Io` naming the file.
     pub fn aux(&self, from: &Path) -> Result<()> {
+        fs::metadata(from).map_err(ModelError::io(from))?;
         for name in AUX_FILES {
             let source = from.join(name);
             if source.is_file() {
@@ -240,24 +243,17 @@ impl CheckpointWriter {
     /// # Errors
     /// `Io` naming the folder; what was there is then still there, or beside it with `.replaced` in its name.
     pub fn finish(self) -> Result<()> {
-        sync(&self.staging)?;
+        sync(self.staging.path())?;
         let replaced = beside(&self.target, "replaced");
         remove(&replaced)?;
         if self.target.exists() {
             fs::rename(&self.target, &replaced).map_err(ModelError::io(&self.target))?;
         }
-        fs::rename(&self.staging, &self.target).map_err(ModelError::io(&self.target))?;
+        fs::rename(self.staging.path(), &self.target).map_err(ModelError::io(&self.target))?;
         if let Some(parent) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync(parent)?;
         }
         remove(&replaced)
-    }
-}
-
-impl Drop for CheckpointWriter {
-    fn drop(&mut self) {
-        // After `finish` there is nothing at this place; an error here would hide the one that led here.
-        let _ = fs::remove_dir_all(&self.staging);
     }
 }
 
