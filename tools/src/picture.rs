@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, RgbImage};
+use image::RgbImage;
 use imagent_core::{BBox, CropOrigin, Observation, ObservationImage, Orientation, ShelfImage, ToolError};
 
 /// Most pixels that Qwen2.5-VL is shown of one image by default (16384 × 28 × 28): more is lost.
@@ -33,10 +35,14 @@ pub(crate) fn resized(picture: RgbImage, width: u32, height: u32) -> Result<RgbI
     if picture.dimensions() == (width, height) {
         return Ok(picture);
     }
-    let mut other = DynamicImage::ImageRgb8(RgbImage::new(width.max(1), height.max(1)));
+    let (width, height) = (width.max(1), height.max(1));
+    let mut other = RgbImage::new(width, height);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new()
-        .resize(&DynamicImage::ImageRgb8(picture), &mut other, &options)
-        .map_err(|error| ToolError::Other(error.to_string()))?;
-    Ok(other.into_rgb8())
+    let failed = |error: &dyn std::error::Error| ToolError::Other(error.to_string());
+    // Of one type of pixels: for those that an image may have at run time, all types are compiled, for over a minute.
+    let from = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), &picture);
+    let to = TypedImage::<U8x3>::from_buffer(width, height, &mut other);
+    let (from, mut to) = (from.map_err(|error| failed(&error))?, to.map_err(|error| failed(&error))?);
+    Resizer::new().resize_typed(&from, &mut to, &options).map_err(|error| failed(&error))?;
+    Ok(other)
 }
