@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::SECOND_HALF;
 use super::scene::{Colour, Shape};
 use crate::error::DataError;
 
@@ -9,6 +10,12 @@ use crate::error::DataError;
 pub const MAX_IMAGES: usize = 16;
 /// Most objects an image may have: six colours are left when two are asked for.
 pub const MAX_OBJECTS: usize = 6;
+/// Smallest and largest width of an object where the config does not say.
+const SIZES: [u32; 2] = [64, 80];
+/// A digit fits on any shape from here on.
+const MIN_SIZE: u32 = 48;
+/// Six objects fit on an image up to here.
+const MAX_SIZE: u32 = 112;
 
 /// How often each kind of question is asked; weights, which need not add up to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +139,10 @@ pub struct WorldConfig {
     pub within: f64,
     /// Number of digit classes: digits are 0 to `digits` − 1, 2 to 10. Fewer make guessing cheaper. Default 10.
     pub digits: u8,
+    /// Smallest and largest width of an object in pixels of its image, 448 wide: even numbers between 48 and 112, uniform in steps of
+    /// 2. The boxes of large objects are easier to give. Default `[64, 80]`.
+    #[serde(skip_serializing_if = "is_default_sizes")]
+    pub sizes: [u32; 2],
     /// What is that of a second world: any of `shapes`, `colours`, `sizes`, `background`, `wording`. Default none. To find out what a
     /// model taught in the first world makes of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -147,6 +158,7 @@ impl Default for WorldConfig {
             across: 0.5,
             within: 0.0,
             digits: 10,
+            sizes: SIZES,
             second: Vec::new(),
         }
     }
@@ -156,6 +168,11 @@ impl WorldConfig {
     /// Whether this is the second world's.
     pub fn is_second(&self, aspect: Aspect) -> bool {
         self.second.contains(&aspect)
+    }
+
+    /// Smallest and largest half width of an object.
+    pub(crate) fn halves(&self) -> (u32, u32) {
+        if self.is_second(Aspect::Sizes) { SECOND_HALF } else { (self.sizes[0] / 2, self.sizes[1] / 2) }
     }
 
     /// The colours of objects.
@@ -192,6 +209,11 @@ impl WorldConfig {
         if !(2..=10).contains(&self.digits) {
             return bad("digits", format!("there are between 2 and 10 digit classes, not {}", self.digits));
         }
+        let [low, high] = self.sizes;
+        if low < MIN_SIZE || high < low || high > MAX_SIZE || low % 2 + high % 2 > 0 {
+            let wanted = format!("[smallest, largest] are even and lie between {MIN_SIZE} and {MAX_SIZE}");
+            return bad("sizes", format!("{wanted}, not [{low}, {high}]"));
+        }
         if let Some((_, aspect)) = (1..).zip(&self.second).find(|&(rest, aspect)| self.second[rest..].contains(aspect))
         {
             return bad("second", format!("`{}` is there twice", aspect.name()));
@@ -204,8 +226,13 @@ impl WorldConfig {
         if several && self.images[1] < 2 {
             return bad("images", "questions other than `read` need at least 2 images".into());
         }
-        if self.questions.largest > 0.0 && self.is_second(Aspect::Sizes) {
+        let (largest, second) = (self.questions.largest > 0.0, self.is_second(Aspect::Sizes));
+        if largest && second {
             return bad("second", "questions `largest` have sizes of their own, so `sizes` cannot be second".into());
+        }
+        if (largest || second) && !is_default_sizes(&self.sizes) {
+            let whose = if largest { "questions `largest`" } else { "objects of the second world" };
+            return bad("sizes", format!("{whose} have sizes of their own, so none can be set"));
         }
         if self.questions.differ > 0.0 && self.objects[0] == self.objects[1] {
             return bad("objects", "questions `differ` need images with more objects than others".into());
@@ -218,6 +245,10 @@ impl WorldConfig {
         }
         Ok(())
     }
+}
+
+fn is_default_sizes(sizes: &[u32; 2]) -> bool {
+    *sizes == SIZES
 }
 
 fn range(key: &str, [low, high]: [usize; 2], most: usize) -> Result<(), DataError> {

@@ -11,18 +11,19 @@ use super::font;
 use super::relations::box_words;
 use super::scene::{Colour, Object, SIDE, Scene, Shape};
 
-/// Smallest and largest half side of an object, in pixels.
-pub const HALF: (u32, u32) = (32, 40);
-/// The same of the objects that are not the largest, where the largest is asked for: it has the largest half side of [`HALF`].
+/// Half side of the largest object, in pixels, where it is asked for.
+pub const LARGEST: u32 = 40;
+/// Smallest and largest half side of the other objects there.
 pub const SMALL: (u32, u32) = (29, 31);
-/// The same in the second world.
+/// The same of the objects of the second world.
 pub const SECOND_HALF: (u32, u32) = (24, 28);
-/// Least distance between the centres of two objects of an image, in pixels.
-pub const SPACING: u32 = 115;
+/// Least distance between the centres of two objects of an image, in pixels; more where objects are larger than by default.
+const SPACING: u32 = 115;
 /// How far a digit may stand from its place in the middle of its object, in pixels, along each axis.
 const JITTER: u32 = 6;
-/// The same on the smaller objects of the second world.
-const SECOND_JITTER: u32 = 2;
+/// The same on objects whose half side may be below [`LITTLE`].
+const LITTLE_JITTER: u32 = 2;
+const LITTLE: u32 = 32;
 /// A triangle's middle is below that of its box.
 const TRIANGLE_DROP: u32 = 6;
 /// Names the generator's stream, so that other users of a seed draw other numbers.
@@ -373,17 +374,24 @@ fn second_words(kind: Kind, objects: &[(usize, Object)]) -> String {
     }
 }
 
-/// Finds places at least [`SPACING`] apart.
+/// Least distance between the centres of two objects whose half sides are at most `half`: their boxes do not overlap.
+pub(super) const fn spacing(half: u32) -> u32 {
+    let diagonal = 2 * half * 142 / 100 + 1;
+    if diagonal > SPACING { diagonal } else { SPACING }
+}
+
+/// Finds places at least [`spacing`] apart.
 fn place(config: &WorldConfig, rng: &mut ChaCha8Rng, drafts: &[Draft], kind: Kind) -> Vec<Object> {
-    let small = config.is_second(Aspect::Sizes);
-    let (range, jitter) = if small { (SECOND_HALF, SECOND_JITTER) } else { (HALF, JITTER) };
+    let range = config.halves();
+    let jitter = if range.0 < LITTLE { LITTLE_JITTER } else { JITTER };
     let mut half = |draft: &Draft| match (kind, draft.asked) {
-        (Kind::Largest, Some(_)) => HALF.1,
+        (Kind::Largest, Some(_)) => LARGEST,
         (Kind::Largest, None) => rng.random_range(SMALL.0..=SMALL.1),
         _ => rng.random_range(range.0..=range.1),
     };
     let halves: Vec<u32> = drafts.iter().map(&mut half).collect();
-    let centres = (0..100).find_map(|_| try_centres(rng, &halves)).unwrap_or_else(|| grid(halves.len()));
+    let centres =
+        (0..100).find_map(|_| try_centres(rng, &halves, spacing(range.1))).unwrap_or_else(|| grid(halves.len()));
     let mut objects = Vec::with_capacity(drafts.len());
     for ((draft, &half), centre) in drafts.iter().zip(&halves).zip(centres) {
         let drop = if draft.shape == Shape::Triangle { TRIANGLE_DROP } else { 0 };
@@ -395,12 +403,12 @@ fn place(config: &WorldConfig, rng: &mut ChaCha8Rng, drafts: &[Draft], kind: Kin
     objects
 }
 
-fn try_centres(rng: &mut ChaCha8Rng, halves: &[u32]) -> Option<Vec<(u32, u32)>> {
+fn try_centres(rng: &mut ChaCha8Rng, halves: &[u32], spacing: u32) -> Option<Vec<(u32, u32)>> {
     let mut centres: Vec<(u32, u32)> = Vec::with_capacity(halves.len());
     for &half in halves {
         let mut draw = || rng.random_range(half..=SIDE - half);
         let free = |&(x, y): &(u32, u32)| {
-            let apart = |&(a, b): &(u32, u32)| x.abs_diff(a).pow(2) + y.abs_diff(b).pow(2) >= SPACING.pow(2);
+            let apart = |&(a, b): &(u32, u32)| x.abs_diff(a).pow(2) + y.abs_diff(b).pow(2) >= spacing.pow(2);
             centres.iter().all(apart)
         };
         let found = (0..30).map(|_| (draw(), draw())).find(free)?;

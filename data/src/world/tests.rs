@@ -4,8 +4,9 @@
 use imagent_core::{BBox, SampleSource};
 use proptest::prelude::*;
 
-use super::layout::{HALF, SECOND_HALF, SPACING};
+use super::layout::spacing;
 use super::*;
+use crate::error::DataError;
 
 fn mix(read: f64, which: f64, same: f64, two: f64) -> WorldConfig {
     WorldConfig {
@@ -19,21 +20,31 @@ fn configs() -> impl Strategy<Value = WorldConfig> {
     let weights = (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0);
     let shares = (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0], prop_oneof![Just(0.0), Just(1.0), 0.0..1.0]);
     let second = proptest::sample::subsequence(Aspect::ALL.to_vec(), 0..=Aspect::ALL.len());
-    (range(5), range(6), weights, shares, 2u8..=10, second)
-        .prop_map(|(images, objects, (read, which, same, two), (across, within), digits, second)| WorldConfig {
-            images,
-            objects,
-            questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
-            across,
-            within,
-            digits,
-            second,
+    let sizes = (24u32..=56, 24u32..=56).prop_map(|(a, b)| [2 * a.min(b), 2 * a.max(b)]);
+    let sizes = prop_oneof![Just([64, 80]), sizes];
+    (range(5), range(6), weights, shares, (2u8..=10, sizes), second)
+        .prop_map(|(images, objects, (read, which, same, two), (across, within), (digits, sizes), second)| {
+            WorldConfig {
+                images,
+                objects,
+                questions: QuestionMix { read, which, same, two, ..QuestionMix::default() },
+                across,
+                within,
+                digits,
+                sizes,
+                second,
+            }
         })
         .prop_filter("valid", |config| config.validate().is_ok())
 }
 
+fn overlap(a: &Object, b: &Object) -> bool {
+    let reach = a.half + b.half;
+    a.centre.0.abs_diff(b.centre.0) < reach && a.centre.1.abs_diff(b.centre.1) < reach
+}
+
 fn check_scene(scene: &Scene, config: &WorldConfig) {
-    let half = if config.is_second(Aspect::Sizes) { SECOND_HALF } else { HALF };
+    let half = config.halves();
     for (nth, object) in scene.objects.iter().enumerate() {
         assert!((half.0..=half.1).contains(&object.half) && object.digit < config.digits);
         assert_eq!(Colour::SECOND.contains(&object.colour), config.is_second(Aspect::Colours));
@@ -46,7 +57,8 @@ fn check_scene(scene: &Scene, config: &WorldConfig) {
         for other in &scene.objects[..nth] {
             let apart =
                 object.centre.0.abs_diff(other.centre.0).pow(2) + object.centre.1.abs_diff(other.centre.1).pow(2);
-            assert!(apart >= SPACING.pow(2));
+            assert!(apart >= spacing(half.1).pow(2) && apart >= 115 * 115);
+            assert!(!overlap(object, other), "{object:?} {other:?}");
         }
     }
 }
@@ -387,6 +399,23 @@ fn boxes_say_what_the_scenes_show() {
     }
     let sizes = WorldConfig { second: vec![Aspect::Sizes], ..boxes(0.0, 1.0, 0.0, 0.0) };
     assert!(sizes.validate().unwrap_err().to_string().contains("sizes of their own"));
+    let large = WorldConfig { sizes: [88, 112], ..mix(1.0, 0.0, 0.0, 0.0) };
+    large.validate().unwrap();
+    let refused = [
+        WorldConfig { sizes: [88, 112], ..boxes(0.0, 1.0, 0.0, 0.0) },
+        WorldConfig { second: vec![Aspect::Sizes], ..large.clone() },
+        WorldConfig { sizes: [46, 80], ..large.clone() },
+        WorldConfig { sizes: [64, 114], ..large.clone() },
+        WorldConfig { sizes: [81, 88], ..large.clone() },
+        WorldConfig { sizes: [88, 80], ..large },
+    ];
+    for config in refused {
+        assert!(
+            matches!(config.validate(), Err(DataError::Config { key, .. }) if key == "sizes"),
+            "{:?}",
+            config.sizes
+        );
+    }
     for (nth, kind) in [Kind::Find, Kind::Largest, Kind::Common, Kind::Differ].into_iter().enumerate() {
         near(share(&boxes(1.0, 1.0, 1.0, 1.0), |l| l.kind == kind), 0.25);
         let config = WorldConfig { images: [4, 4], ..boxes(0.0, 0.0, 0.0, 0.0) };
