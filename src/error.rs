@@ -37,6 +37,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// There is no such folder, beside others that are there, and the hub does not have it under this name either.
+    #[error("{}: no such model folder, nor can it be had from the hub", path.display())]
+    NeitherModel {
+        /// The folder.
+        path: PathBuf,
+        /// What came of asking for it.
+        source: HubError,
+    },
     /// A model could not be had from the hub.
     #[error(transparent)]
     Hub(#[from] HubError),
@@ -240,7 +248,7 @@ impl Error {
                 matches!(error, TrainError::Setting { .. } | TrainError::Sample { .. } | TrainError::NoSamples)
             }
             Self::OpenModel(error) => !matches!(error, ModelError::Device { .. }),
-            Self::Hub(error) => error.is_input(),
+            Self::Hub(error) | Self::NeitherModel { source: error, .. } => error.is_input(),
             Self::SaveModel(_)
             | Self::Record(_)
             | Self::Io { .. }

@@ -53,6 +53,14 @@ pub enum DataError {
         /// The `samples.jsonl`.
         file: PathBuf,
     },
+    /// No sample of a dataset got a trajectory.
+    #[error("no trajectory is left of {read} samples; rejected: {rejected}")]
+    AllRejected {
+        /// Samples.
+        read: usize,
+        /// How many for which reason.
+        rejected: String,
+    },
     /// A line is not UTF-8.
     #[error("{file}:{line}: not UTF-8 text", file = file.display())]
     NotText {

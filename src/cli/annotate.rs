@@ -17,7 +17,7 @@ use serde_json::json;
 
 #[cfg(feature = "served")]
 use super::interrupt;
-use super::{InputError, frame, print, progress, served};
+use super::{InputError, at_least_one, frame, print, progress, served};
 
 /// Arguments of `imagent data annotate`.
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "coco")]
     split: Option<String>,
     /// Only the first N rows
-    #[arg(long, value_name = "N", conflicts_with = "coco")]
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "coco")]
     limit: Option<usize>,
     /// Draw questions over several images of COCO's JSON
     #[arg(long)]

@@ -9,14 +9,14 @@ use imagent_analysis::attention::map::heat_map;
 use imagent_analysis::attention::summary::{Summary, summarize};
 use imagent_analysis::attention::{Attention, KINDS};
 use imagent_analysis::plot::standalone;
-use imagent_analysis::record::{file_stem, write_atomic};
+use imagent_analysis::record::{check_target, file_stem, write_atomic};
 use imagent_core::{ImageSpan, SampleSource, ScoredTrajectory, Trajectory};
 use imagent_models::qwen::probe::LayerProbe;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::settings::Source;
-use super::{InputError, interrupt, print};
+use super::{InputError, at_least_one, interrupt, print};
 
 /// Arguments of `imagent attention`.
 ///
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
     /// Measure the first N samples
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     limit: Option<usize>,
     /// Layers, counted from 0: `0,2-4` [default: all]
     #[arg(long, value_name = "LAYERS")]
@@ -60,9 +60,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let Some(mut data) = config.data.eval.take() else {
         return Err(InputError("name a dataset folder with --data".to_owned()).into());
     };
-    if args.limit == Some(0) {
-        return Err(InputError("--limit: must be at least 1".to_owned()).into());
-    }
+    check_target(&args.out.join("attention.json"))?;
     let layers = args.layers.as_deref().map(read_layers).transpose()?;
     data.limit = args.limit.unwrap_or(data.limit);
     let (model, path) = (config.model.path.clone(), data.path.clone());

@@ -11,7 +11,7 @@ use imagent_analysis::table;
 use imagent_data::formats::{FOLDER, FORMATS, Finding, Picture, Preview, Select, Survey, import, open, survey};
 use imagent_data::{DataError, Summary, SynthConfig, ensure_synth};
 
-use super::{annotate, chain, print, progress};
+use super::{annotate, at_least_one, chain, print, progress};
 
 /// Files that are listed by name.
 const FILES: usize = 10;
@@ -114,7 +114,7 @@ struct Part {
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
     /// Only the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     limit: Option<usize>,
 }
 

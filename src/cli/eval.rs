@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use imagent::config::{Config, open_dataset};
 use imagent_analysis::before_after;
-use imagent_analysis::record::write_atomic;
+use imagent_analysis::record::{check_target, write_atomic};
 use imagent_models::config::Dtype;
 use serde_json::{Value, json};
 
 use super::bench::{self, BenchArgs, Ran};
 use super::served::{self, ServedArgs};
 use super::settings::Source;
-use super::{InputError, print};
+use super::{InputError, at_least_one, print};
 
 /// Arguments of `imagent eval`.
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     served: ServedArgs,
     /// Evaluate on the first N samples
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     limit: Option<usize>,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE.json")]
@@ -42,6 +42,8 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
+    let targets = args.out.clone().into_iter().chain(args.save.as_ref().map(|dir| dir.join("eval.json")));
+    targets.into_iter().try_for_each(|path| check_target(&path))?;
     let mut config = args.served.config(&args.source, args.config.as_deref(), args.bench.sets())?;
     if let Some(name) = &args.bench.bench {
         return benchmark(name, &args, config);

@@ -123,6 +123,11 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 #[error("{0}")]
 pub(crate) struct InputError(pub(crate) String);
 
+/// How many of something to take.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "must be a whole number of at least 1".to_owned())
+}
+
 /// The frame that `--frame` names.
 fn frame(name: &str) -> Result<BoxFrame, InputError> {
     let known = serde_json::from_value(serde_json::Value::from(name));

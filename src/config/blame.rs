@@ -116,6 +116,10 @@ fn plain(problem: &str) -> String {
         ("expected a sequence", "expected a list"),
         ("expected a map", "expected a table"),
         ("internally tagged enum", "a table with a `type`"),
+        ("dyn Tool", "a table with a `type`"),
+        ("dyn Reward", "a table with a `type`"),
+        ("dyn Mask", "a table with a `type`"),
+        ("dyn PolicyOptimizer", "a table with a `type`"),
     ];
     let mut text = words.iter().fold(problem.to_owned(), |text, (from, to)| text.replace(from, to));
     if let Some((before, name)) = text.split_once("expected struct ") {

@@ -38,7 +38,8 @@ impl Document {
         let line_of = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
         let broken = |error: &toml::de::Error| ConfigError::Syntax {
             place: place(file, error.span().map(|span| line_of(span.start))),
-            problem: error.message().to_owned(),
+            // TOML's whole numbers have 64 bits, one of them the sign.
+            problem: error.message().replace("u64 value was too large", "a whole number must be below 2^63"),
         };
         let table: Table = toml::from_str(text).map_err(|error| broken(&error))?;
         let spanned = DeTable::parse(text).map_err(|error| broken(&error))?;

@@ -23,7 +23,7 @@ mod id;
 #[cfg(feature = "hub")]
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use error::HubError;
 pub use id::HubId;
@@ -59,7 +59,10 @@ pub fn locate(name: &str, need: Need) -> Result<Located, Error> {
         return Ok(Located { dir: path, remote: Vec::new() });
     }
     match name.parse::<HubId>() {
-        Ok(id) => Ok(get(&id, need)?),
+        Ok(id) => get(&id, need).map_err(|source| match path.parent().is_some_and(Path::is_dir) {
+            true => Error::NeitherModel { path, source },
+            false => source.into(),
+        }),
         Err(HubError::Id { .. }) => Err(Error::NoModel { path }),
         Err(error) => Err(error.into()),
     }

@@ -48,6 +48,13 @@ fn unknown_and_misspelt_keys() {
 fn wrong_types() {
     refused("steps = 3", "steps = \"three\"", &["`train.steps`", "expected a whole number"]);
     refused("steps = 3", "steps = -3", &["`train.steps`", "expected a whole number"]);
+    refused("type = \"zoom_in\"", "type = 4", &["`tools.0.type`"]);
+    let place = Place::new();
+    let text = place.text().replace("[[tools]]\ntype = \"zoom_in\"", "");
+    fs::write(place.config(), text.replace("seed = 3", "seed = 3\ntools = [\"zoom_in\"]")).unwrap();
+    let at = line(&place, "tools = ");
+    place.run(&["train", "config.toml"]).fails(2, &[&at, "`tools.0`", "expected a table with a `type`"]);
+    refused("seed = 3", "seed = 9223372036854775808", &["a whole number must be below 2^63"]);
     refused("seed = 3", "prompt = 4", &["`prompt`", "expected a table"]);
     refused("type = \"imagent\"", "type = \"imagent\"\ntool_gain = \"much\"", &["`reward.tool_gain`", "number"]);
     refused(
@@ -56,6 +63,22 @@ fn wrong_types() {
         &["`tools.0.frame`", "inches", "known are"],
     );
     refused("eval_sampling = { temperature = 1.0 }", "eval_sampling = 1.0", &["`train.eval_sampling`", "a table"]);
+}
+
+#[test]
+fn where_nothing_can_be_written_is_told_before_the_work() {
+    let place = Place::new();
+    fs::write(place.path("file"), "mine").unwrap();
+    fs::create_dir(place.path("folder")).unwrap();
+    let eval = |more: &[&str]| place.run(&[&["eval", "absent.toml"], more].concat());
+    // The config is not read before.
+    eval(&["--out", "folder"]).fails(1, &["folder", "directory"]);
+    eval(&["--out", "file/figures.json"]).fails(1, &["file/figures.json"]);
+    eval(&["--save", "file/folder"]).fails(1, &["file/folder"]);
+    eval(&["--out", "new/figures.json"]).fails(2, &["absent.toml"]);
+    assert!(!place.path("new").exists());
+    place.run(&["attention", "config.toml", "--out", "file"]).fails(1, &["file"]);
+    assert_eq!(fs::read_to_string(place.path("file")).unwrap(), "mine");
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn a_published_dataset_is_checked_and_imported() {
     );
     assert!(place.run(&["data", "import", "chat", "--out", "own", "--limit", "2"]).ok().contains("already in"));
     assert!(place.run(&["data", "check", "own"]).ok().contains("2 rows, 2 images, 0 problems"));
+    assert!(place.run(&["data", "check", "own/samples.jsonl"]).ok().contains("2 rows, 2 images, 0 problems"));
+    place.run(&["data", "import", "chat", "--out", "none", "--limit", "0"]).fails(2, &["--limit", "at least 1"]);
     place.run(&["data", "import", "chat", "--out", "own"]).fails(2, &["own: holds something else already"]);
 
     fs::write(place.path("chat/1.png"), "no image").unwrap();

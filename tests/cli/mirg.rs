@@ -73,6 +73,11 @@ fn what_cannot_be_annotated_or_trained_on_is_told_by_name() {
     annotate(&["--model", "absent"]).fails(2, &["absent"]);
     place.run(&["data", "annotate", "gone", "--out", "told", "--frame", "unit"]).fails(2, &["gone"]);
     fs::write(place.path("coco.json"), "{}").unwrap();
+    let digits = ["data", "synth", "--out", "digits", "--samples", "3", "--set", "world.questions.which=0"];
+    place.run(&digits).ok();
+    let none = ["data", "annotate", "digits", "--out", "none", "--frame", "unit"];
+    place.run(&none).fails(2, &["no trajectory is left of 3 samples; rejected: 3 no_box"]);
+    assert!(!place.path("none").exists());
     let coco = ["data", "annotate", "coco.json", "--out", "told", "--coco", "--frame", "unit"];
     place.run(&coco).fails(2, &["coco.json", "images"]);
     assert!(!place.path("told").exists());

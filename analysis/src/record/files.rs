@@ -39,6 +39,20 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), AnalysisError> {
     })
 }
 
+/// Whether a file can be written, before there is anything to write: nothing is changed.
+///
+/// # Errors
+/// When it is a folder, or lies where nothing can be written.
+pub fn check_target(path: &Path) -> Result<(), AnalysisError> {
+    if path.is_dir() {
+        return Err(AnalysisError::io(path)(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let above = path.ancestors().skip(1).map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+    let Some(folder) = above.into_iter().find(|folder| folder.exists()) else { return Ok(()) };
+    let trial = folder.join(format!(".imagent-{}.tmp", std::process::id()));
+    File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(AnalysisError::io(path))
+}
+
 /// Reads a JSON Lines file one value at a time; blank lines are passed over.
 ///
 /// A last line without a line end that does not parse is one that was being written when the run stopped: it is left

@@ -65,6 +65,13 @@ pub struct Annotated {
     pub rewritten: [usize; 2],
 }
 
+impl Annotated {
+    fn all_rejected(&self) -> DataError {
+        let rejected = self.rejected.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>();
+        DataError::AllRejected { read: self.read, rejected: rejected.join(", ") }
+    }
+}
+
 /// The samples of a dataset of any format with their images' files.
 ///
 /// # Errors
@@ -143,7 +150,7 @@ impl Annotator<'_> {
                 }
             }
         });
-        let summary = write_rows_and(out, rows, |folder| {
+        let written = write_rows_and(out, rows, |folder| {
             let (report, rejects) = &*counted.borrow();
             export(folder)?;
             let settings = json!({
@@ -155,8 +162,12 @@ impl Annotator<'_> {
                 fs::write(&file, text).map_err(DataError::io("write", &file))?;
             }
             Ok(())
-        })?;
-        Ok((summary, counted.into_inner().0))
+        });
+        let report = counted.into_inner().0;
+        match written {
+            Err(DataError::Empty { .. }) if report.read > 0 => Err(report.all_rejected()),
+            written => Ok((written?, report)),
+        }
     }
 
     /// Trajectories of some samples, written anew side by side where somebody does that.

@@ -19,7 +19,7 @@ const DEFAULT_KIND: &str = "question";
 
 /// A line as it stands in the file.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(crate) struct RawRow {
     pub(crate) id: String,
     pub(crate) images: Vec<String>,
@@ -31,6 +31,7 @@ pub(crate) struct RawRow {
 
 /// What a line says beyond the question, as it stands in the file.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub(crate) struct RawMeta {
     #[serde(default = "default_kind")]
     pub(crate) kind: String,

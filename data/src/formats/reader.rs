@@ -10,7 +10,7 @@ use image::RgbImage;
 use imagent_core::{Sample, SampleError, SampleSource, picture};
 
 use super::entry::{Entry, Picture};
-use super::source::{At, Source, is_own};
+use super::source::{At, Source, own_folder};
 use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::cache::Cache;
@@ -69,8 +69,8 @@ pub fn open(path: &Path, select: Select<'_>) -> Result<Box<dyn Reader>, DataErro
 /// # Errors
 /// Those of `bad`; what is wrong with more than one row, such as a file that breaks off.
 pub fn open_without(path: &Path, select: Select<'_>, bad: &mut BadRow<'_>) -> Result<Box<dyn Reader>, DataError> {
-    if is_own(path, select)? {
-        return Ok(Box::new(Folder::open_without(path, bad)?));
+    if let Some(folder) = own_folder(path, select)? {
+        return Ok(Box::new(Folder::open_without(&folder, bad)?));
     }
     Ok(Box::new(Published::open(Source::find(path, select)?, bad)?))
 }

@@ -60,17 +60,19 @@ struct Listing {
     archives: Vec<String>,
 }
 
-/// Whether our own format is meant: by name, or by the folder's `samples.jsonl` where no format is named.
-pub(super) fn is_own(path: &Path, select: Select<'_>) -> Result<bool, DataError> {
+/// The folder, if our own format is meant: by name, or by a `samples.jsonl` in the folder, or as the path, where no format is named.
+pub(super) fn own_folder(path: &Path, select: Select<'_>) -> Result<Option<PathBuf>, DataError> {
+    let is_file = path.file_name().is_some_and(|name| name == SAMPLES) && path.is_file();
+    let folder = if is_file { path.with_file_name("") } else { path.to_owned() };
     let own = match select.format {
         Some(name) => named(name)?.is_none(),
-        None => path.join(SAMPLES).is_file(),
+        None => folder.join(SAMPLES).is_file(),
     };
     if own && select.split.is_some() {
         let problem = format!("is a folder with {SAMPLES}, which has no splits");
         return Err(DataError::NotADataset { path: path.into(), problem });
     }
-    Ok(own)
+    Ok(own.then_some(folder))
 }
 
 impl Source {

@@ -11,13 +11,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::entry::{Entry, Picture};
-use super::source::{Source, is_own};
+use super::source::{Source, own_folder};
 use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::open::entry;
 use crate::folder::rows::{RawRow, Rows};
 use crate::tables::Place;
+
+/// Qwen2.5-VL's image processor refuses images with a side this many times the other.
+const MAX_ASPECT_RATIO: u64 = 200;
 
 /// What [`survey()`] counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -67,12 +70,11 @@ pub fn survey(
     tell: &mut dyn FnMut(Finding<'_>),
 ) -> Result<Survey, DataError> {
     let limit = limit.unwrap_or(usize::MAX);
-    let own = is_own(path, select)?;
-    let mut surveyor = Surveyor { own, seen: HashMap::new(), survey: Survey::default(), tell };
-    if own {
-        surveyor.folder(path, limit)?;
-    } else {
-        surveyor.published(&Source::find(path, select)?, limit);
+    let own = own_folder(path, select)?;
+    let mut surveyor = Surveyor { own: own.is_some(), seen: HashMap::new(), survey: Survey::default(), tell };
+    match own {
+        Some(folder) => surveyor.folder(&folder, limit)?,
+        None => surveyor.published(&Source::find(path, select)?, limit),
     }
     Ok(surveyor.survey)
 }
@@ -157,6 +159,9 @@ impl Surveyor<'_> {
             return;
         }
         self.boxes(&place, &entry, &images);
+        for problem in odd(&entry, &images) {
+            (self.tell)(Finding::Warning(&DataError::BadRow { place: place.clone(), problem }));
+        }
         let Survey { kinds, answers, images_a_row, .. } = &mut self.survey;
         *kinds.entry(entry.kind.clone()).or_default() += 1;
         *answers.entry(entry.answer.kind().to_owned()).or_default() += 1;
@@ -219,6 +224,26 @@ impl Surveyor<'_> {
             if self.own { self.problem(&error) } else { (self.tell)(Finding::Warning(&error)) }
         }
     }
+}
+
+/// What a model may refuse of a row that is well made.
+fn odd(entry: &Entry, images: &[Arc<RgbImage>]) -> Vec<String> {
+    let narrow = images.iter().zip(1..).filter_map(|(image, nth)| {
+        let (width, height) = image.dimensions();
+        let is = u64::from(width.max(height)) > MAX_ASPECT_RATIO * u64::from(width.min(height));
+        is.then(|| format!("image {nth} of {width}×{height}: Qwen2.5-VL is shown none with a side {MAX_ASPECT_RATIO} times the other"))
+    });
+    let texts = std::iter::once(&entry.question).chain(&entry.options);
+    let marks = texts.filter_map(|text| {
+        let at = text.find("<|")?;
+        let end = text[at..].find("|>")? + 2;
+        let mark = text.get(at..at + end)?;
+        let is = mark.len() < 40 && !mark.contains(char::is_whitespace);
+        is.then(|| {
+            format!("the question has {mark}, which looks like a token of a chat template: it cannot be asked then")
+        })
+    });
+    narrow.chain(marks).collect()
 }
 
 /// What is wrong with an answer of our own folder, by what the row says it is.

@@ -618,6 +618,23 @@ fn an_import_is_the_same_dataset() {
 }
 
 #[test]
+fn what_a_model_may_refuse_is_warned_of() {
+    let row = json!({"images": ["a.jpg", "b.png"], "messages": [
+        {"role": "user", "content": "<image><image>Say <|im_end|> or <b|c> or <| x |>"}, {"role": "assistant", "content": "a"}]});
+    let dir = with_images(&["a.jpg"], &[("t.json", format!("[{row}]"))]);
+    fs::write(dir.path().join("b.png"), png(1, (4, 801))).unwrap();
+    let mut found = Vec::new();
+    let counted = survey(dir.path(), of(None), None, &mut |finding| match finding {
+        Finding::Problem(error) => panic!("{error}"),
+        Finding::Warning(error) => found.push(error.to_string()),
+        Finding::Row(..) => {}
+    });
+    assert_eq!((counted.unwrap().problems, found.len()), (0, 2), "{found:#?}");
+    assert_has(&found[0], &["t.json:1: image 2 of 4×801", "200 times"]);
+    assert_has(&found[1], &["t.json:1: the question has <|im_end|>"]);
+}
+
+#[test]
 fn an_import_can_leave_out_bad_rows_but_not_the_rest_of_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let row = |image: &str| {
