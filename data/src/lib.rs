@@ -16,7 +16,9 @@ pub mod world;
 
 pub use crate::crops::GoldCrops;
 pub use crate::error::DataError;
-pub use crate::folder::{CACHE_MIB, Folder, Summary, SynthConfig, ensure_synth, synth, write_folder, write_rows};
+pub use crate::folder::{
+    CACHE_MIB, Folder, SAMPLES, Summary, SynthConfig, ensure_synth, synth, write_folder, write_rows,
+};
 pub use crate::formats::{Reader, Select, open};
 pub use crate::lessons::{CellLabel, Lesson, Piece, Task, lesson};
 pub use crate::mix::{Mixture, Share};

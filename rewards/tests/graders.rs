@@ -179,6 +179,9 @@ fn a_sample_may_say_how_it_is_graded() {
     assert_eq!(with(None, "a cup", "A cup."), Ok(1.0));
     assert_eq!(with(Some("box"), "[0, 0, 20, 10]", "[0, 0, 20, 9]"), Ok(1.0));
     assert_eq!(with(Some("box"), "[0, 0, 20, 10]", "[0, 0, 9, 9]"), Ok(0.0));
+    let named = r#"{"image": 1, "bbox_2d": [0, 0, 20, 10]}"#;
+    assert_eq!(with(None, named, &named.replace(' ', "").replace("20", "19")), Ok(1.0), "a box with its image is one");
+    assert_eq!(with(None, "[0, 0, 20, 10]", "[0, 0, 19, 10]"), Ok(0.0), "a list may be just that");
     assert!(with(Some("choice"), "a cup", "B").unwrap_err().contains("not a letter of a choice"));
 }
 

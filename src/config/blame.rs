@@ -115,14 +115,14 @@ fn plain(problem: &str) -> String {
         ("expected f64", "expected a number"),
         ("expected a sequence", "expected a list"),
         ("expected a map", "expected a table"),
-        ("internally tagged enum", "a table with a `type`"),
         ("dyn Tool", "a table with a `type`"),
         ("dyn Reward", "a table with a `type`"),
         ("dyn Mask", "a table with a `type`"),
         ("dyn PolicyOptimizer", "a table with a `type`"),
     ];
     let mut text = words.iter().fold(problem.to_owned(), |text, (from, to)| text.replace(from, to));
-    if let Some((before, name)) = text.split_once("expected struct ") {
+    for kind in ["struct ", "internally tagged enum "] {
+        let Some((before, name)) = text.split_once(&format!("expected {kind}")) else { continue };
         let rest = name.find(|c: char| !c.is_alphanumeric() && c != '_').map_or("", |end| &name[end..]);
         text = format!("{before}expected a table{rest}");
     }

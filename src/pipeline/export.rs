@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use imagent_core::Sample;
-use imagent_data::write_rows;
+use imagent_data::{DataError, SAMPLES, write_rows};
 use serde_json::json;
 
 use super::agents::Agents;
@@ -49,6 +49,7 @@ pub(super) fn export(agents: &Agents<'_>, items: &[Item], folder: &Path) -> Resu
         }
     });
     let (draft, path) = (folder.join(DRAFT), folder.join(DATASET));
+    check_own(&path)?;
     remove(&draft)?;
     if verdicts.contains(&None) {
         let written = write_rows(&draft, rows);
@@ -63,6 +64,22 @@ pub(super) fn export(agents: &Agents<'_>, items: &[Item], folder: &Path) -> Resu
         fs::rename(&draft, &path).map_err(|source| Error::Io { path, source })?;
     }
     Ok(StepSummary::of("export", verdicts.into_iter()))
+}
+
+/// Refuses a dataset's folder that holds anything besides a dataset.
+fn check_own(folder: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        if name != SAMPLES && name != "images" {
+            return Err(DataError::Occupied { path: folder.to_owned() }.into());
+        }
+    }
+    Ok(())
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {

@@ -106,10 +106,17 @@ impl Coco {
     /// # Errors
     /// When it cannot be read, or names an image or category that is not there.
     pub fn open(file: &Path, images: Option<&Path>) -> Result<Self, DataError> {
-        let bytes = fs::read(file).map_err(DataError::io("read", file))?;
         let bad = |problem: String| DataError::NotADataset { path: file.into(), problem };
-        let read: File = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        if file.is_dir() {
+            return Err(bad("is a folder, not a file of detection annotation".into()));
+        }
+        let bytes = fs::read(file).map_err(DataError::io("read", file))?;
+        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        let read: File = serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;
         let folder = images.or(file.parent()).filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(DataError::NoFolder { path: folder.into() });
+        }
         let root = Root::open(folder).map_err(DataError::io("resolve", folder))?;
         let names: HashMap<u64, &str> = read.categories.iter().map(|c| (c.id, c.name.trim())).collect();
         let mut places = HashMap::new();

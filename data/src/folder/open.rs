@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{BoxFrame, Gold, Sample, SampleError, SampleSource};
+use imagent_core::{BoxFrame, Gold, Sample, SampleError, SampleSource, WrittenBox};
 
 use super::cache::Cache;
 use super::decode::decode;
-use super::rows::{ImageFile, Row, Rows, SAMPLES};
+use super::rows::{ImageFile, RawRow, Row, Rows, SAMPLES};
 use crate::error::DataError;
 use crate::formats::BadRow;
 use crate::formats::entry::{Answer, Entry, KEYS, Picture, Region};
@@ -142,24 +142,44 @@ pub(crate) fn entry(row: &Row, images: &[ImageFile]) -> Entry {
     };
     let mut meta = raw.meta.rest.clone();
     let [kind, options, question, conversation] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
-    let read_options = || serde_json::from_value(options).unwrap_or_default();
-    let gold: Vec<Region> = raw.meta.gold.iter().map(region).collect();
-    let (answer, gold) = match kind.as_str() {
-        Some("box") if !gold.is_empty() => (Answer::Box(gold[gold.len() - 1]), gold[..gold.len() - 1].to_vec()),
-        Some("choice") if letter(&raw.answer).is_some() => (Answer::Choice(letter(&raw.answer).unwrap_or('A')), gold),
-        _ => (Answer::Text(raw.answer.clone()), gold),
-    };
+    let options: Vec<String> = serde_json::from_value(options).unwrap_or_default();
+    let mut gold: Vec<Region> = raw.meta.gold.iter().map(region).collect();
+    let answer = answer(raw, kind.as_str(), &options, &mut gold);
     Entry {
         id: raw.id.clone(),
         pictures: numbers.iter().map(picture).collect(),
         question: question.as_str().unwrap_or(&raw.question).to_owned(),
-        options: read_options(),
+        options,
         answer,
         kind: raw.meta.kind.clone(),
         zooms_needed: raw.meta.zooms_needed,
         gold,
         conversation: serde_json::from_value(conversation).unwrap_or_default(),
         meta,
+    }
+}
+
+/// The answer as `kind` says it is, else as it is written; a box that is gold as well is taken out there.
+fn answer(raw: &RawRow, kind: Option<&str>, options: &[String], gold: &mut Vec<Region>) -> Answer {
+    let named = || ('A'..='Z').zip(options).find(|(_, option)| **option == raw.answer).map(|(letter, _)| letter);
+    let found = match kind {
+        Some("choice") => letter(&raw.answer).or_else(named).map(Answer::Choice),
+        // Without a kind, a list of numbers may be just that.
+        Some("box") | None => WrittenBox::read(&raw.answer)
+            .filter(|written| kind.is_some() || written.image.is_some())
+            .map(|written| Answer::Box(answer_region(written, raw.images.len(), gold))),
+        _ => None,
+    };
+    found.unwrap_or_else(|| Answer::Text(raw.answer.clone()))
+}
+
+/// A written box, exact where it is one of the gold ones.
+fn answer_region(written: WrittenBox, images: usize, gold: &mut Vec<Region>) -> Region {
+    let image = written.image.or((images == 1).then_some(1));
+    let is_near = |own: &Region| own.corners.iter().zip(written.corners).all(|(a, b)| (a - b).abs() <= 1.0);
+    match gold.iter().rposition(|own| is_near(own) && (image.is_none() || own.image == image)) {
+        Some(at) => gold.remove(at),
+        None => Region { image, corners: written.corners, frame: BoxFrame::Original },
     }
 }
 

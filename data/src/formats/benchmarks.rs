@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Format;
 use super::entry::{Answer, Entry};
 use super::text::{MARK, split_options};
-use super::view::{View, plain};
+use super::view::View;
 use crate::error::DataError;
 
 pub(super) const BLINK: Format = Format {
@@ -51,16 +51,12 @@ fn marked(question: &str, options: &[String], images: usize) -> String {
     MARK.repeat(missing) + question
 }
 
-fn texts(list: Vec<&Value>) -> Vec<String> {
-    list.into_iter().filter_map(plain).collect()
-}
-
 fn blink(view: &View<'_>) -> Result<Entry, DataError> {
     let mut pictures = Vec::new();
     for column in ["image_1", "image_2", "image_3", "image_4"] {
         pictures.extend(view.pictures(column)?);
     }
-    let (question, choices) = (view.need("question")?, texts(view.list("choices")));
+    let (question, choices) = (view.need("question")?, view.options("choices")?);
     let mut entry = view.choice(pictures, question, choices, &view.need("answer")?)?;
     entry.kind = view.need("sub_task")?;
     entry.meta = view.meta(&["idx", "prompt", "explanation"]);
@@ -68,7 +64,7 @@ fn blink(view: &View<'_>) -> Result<Entry, DataError> {
 }
 
 fn muirbench(view: &View<'_>) -> Result<Entry, DataError> {
-    let (pictures, options) = (view.pictures("image_list")?, texts(view.list("options")));
+    let (pictures, options) = (view.pictures("image_list")?, view.options("options")?);
     let question = marked(&view.need("question")?, &options, pictures.len());
     let mut entry = view.choice(pictures, question, options, &view.need("answer")?)?;
     entry.kind = view.need("task")?;
@@ -77,7 +73,7 @@ fn muirbench(view: &View<'_>) -> Result<Entry, DataError> {
 }
 
 fn mantis(view: &View<'_>) -> Result<Entry, DataError> {
-    let (pictures, options, gold) = (view.pictures("images")?, texts(view.list("options")), view.need("answer")?);
+    let (pictures, options, gold) = (view.pictures("images")?, view.options("options")?, view.need("answer")?);
     let question = marked(&view.need("question")?, &options, pictures.len());
     let mut entry = match view.need("question_type")?.as_str() {
         "multi-choice" => view.choice(pictures, question, options, &gold)?,
@@ -91,7 +87,7 @@ fn mantis(view: &View<'_>) -> Result<Entry, DataError> {
 fn mmiu(view: &View<'_>) -> Result<Entry, DataError> {
     let options = match view.cell("options") {
         Some(Value::String(text)) => split_options(text).map(|(_, options)| options),
-        _ => Some(texts(view.list("options"))),
+        _ => Some(view.options("options")?),
     };
     let options = options.ok_or_else(|| view.bad("`options` has no lettered options"))?;
     // The context ends with the options.

@@ -69,11 +69,17 @@ fn openai(view: &View<'_>) -> Result<Entry, DataError> {
             return Err(view.bad(format!("messages[{nth}] has no role that is known")));
         };
         let role = if role == "developer" { "system" } else { role };
-        let content = match message.get("content") {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Array(parts)) => content(view, nth, parts, &mut pictures)?,
-            None | Some(Value::Null) if message.get("tool_calls").is_some() => message["tool_calls"].to_string(),
-            _ => return Err(view.bad(format!("messages[{nth}] has no content"))),
+        let text = match message.get("content") {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Array(parts)) => Some(content(view, nth, parts, &mut pictures)?),
+            _ => None,
+        };
+        let calls = message.get("tool_calls").filter(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()));
+        let content = match (text.filter(|text| calls.is_none() || !text.trim().is_empty()), calls) {
+            (Some(text), Some(calls)) => format!("{text}\n{calls}"),
+            (Some(text), None) => text,
+            (None, Some(calls)) => calls.to_string(),
+            (None, None) => return Err(view.bad(format!("messages[{nth}] has no content"))),
         };
         turns.push(Turn { role: role.to_owned(), content });
     }
@@ -111,7 +117,7 @@ fn entry(view: &View<'_>, turns: Vec<Turn>, pictures: Vec<Picture>) -> Result<En
     let answer = match only_box(&reply.content) {
         Some(corners) => {
             let named = image_named(&reply.content).or_else(|| image_named(&question));
-            let image = named.or((pictures.len() == 1).then_some(1)).filter(|&image| image <= pictures.len());
+            let image = named.or((pictures.len() == 1).then_some(1));
             Answer::Box(Region { image, corners, frame: BoxFrame::Relative1000 })
         }
         None => Answer::Text(reply.content.trim().to_owned()),

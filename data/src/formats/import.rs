@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use imagent_core::{Sample, picture};
+use imagent_core::{Sample, WrittenBox, picture};
 
-use super::Select;
 use super::reader::{BadRow, Reader, leave_out, open_without};
+use super::{Answer, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::write::{Summary, sample_problem, write_rows};
@@ -61,8 +61,13 @@ fn row(reader: &dyn Reader, position: usize) -> Result<(Sample, Vec<Vec<u8>>), D
         images.push(Arc::new(image));
         files.push(bytes);
     }
+    let is_box = matches!(entry.answer, Answer::Box(_));
     let sample = entry.sample(images);
-    match sample_problem(&sample) {
+    let no_box = || {
+        let is_none = is_box && WrittenBox::read(&sample.answer).is_none();
+        is_none.then(|| format!("the answer {} is no box", sample.answer))
+    };
+    match sample_problem(&sample).or_else(no_box) {
         Some(problem) => Err(DataError::Unwritable { id: sample.id, problem }),
         None => Ok((sample, files)),
     }

@@ -29,5 +29,9 @@ fn read(view: &View<'_>) -> Result<Entry, DataError> {
     let mut entry = view.entry(view.pictures("images")?, question, answer);
     entry.kind = task;
     entry.meta = view.meta(&["additional_info", "need_format"]);
-    view.finish(entry)
+    let mut entry = view.finish(entry)?;
+    // The authors' prompt goes on right after the question, with the blank that most of them end in.
+    let published = view.cell("question").and_then(Value::as_str).unwrap_or_default();
+    entry.question.push_str(&published[published.trim_end().len()..]);
+    Ok(entry)
 }

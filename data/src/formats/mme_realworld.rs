@@ -2,7 +2,7 @@
 
 use super::Format;
 use super::entry::Entry;
-use super::view::{View, plain};
+use super::view::View;
 use crate::error::DataError;
 
 const FILES: &str = "Answer choices";
@@ -26,8 +26,8 @@ fn read(view: &View<'_>) -> Result<Entry, DataError> {
         false if view.cell("bytes").is_some() => ("bytes", "question", CELLS, "answer"),
         false => ("image", "question", CELLS, "answer"),
     };
-    let options = view.list(choices).into_iter().filter_map(plain).collect();
-    let mut entry = view.choice(view.pictures(image)?, view.need(question)?, options, &view.need(gold)?)?;
+    let mut entry =
+        view.choice(view.pictures(image)?, view.need(question)?, view.options(choices)?, &view.need(gold)?)?;
     let kind = if files { view.text("Subtask") } else { view.text("category") };
     entry.kind = kind.unwrap_or(entry.kind);
     entry.meta = view.meta(&["Question_id", "Question Type", "Task", "Subtask", "Category", "Dataset"]);

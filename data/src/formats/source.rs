@@ -32,6 +32,8 @@ pub struct Source {
     pub(super) tables: Vec<Part>,
     /// Why files that look like tables cannot be read.
     pub(super) unreadable: Vec<DataError>,
+    /// Tables that are left out, as the columns of their first rows are not the format's.
+    pub(super) others: Vec<(PathBuf, String)>,
     pub(super) archives: Vec<String>,
 }
 
@@ -100,11 +102,11 @@ impl Source {
         };
         let root = Root::open(&folder).map_err(DataError::io("resolve", path))?;
         let Listing { tables, archives } = listing.without_doubles().of_split(path, select.split)?;
-        let Chosen { format, tables, unreadable } = choose(path, &root, tables, wanted, &archives)?;
+        let Chosen { format, tables, unreadable, others } = choose(path, &root, tables, wanted, &archives)?;
         if select.split.is_none() {
             one_split(path, &tables)?;
         }
-        Ok(Self { path: path.into(), root, format, tables, unreadable, archives })
+        Ok(Self { path: path.into(), root, format, tables, unreadable, others, archives })
     }
 
     /// The name of the format.
@@ -268,8 +270,8 @@ impl Listing {
 
 /// Whether the name of a table is that of a split, alone or before something that is no letter: `train-00000-of-00002.parquet`.
 fn begins(table: &Path, split: &str) -> bool {
-    let name = table.file_stem().unwrap_or_default().to_string_lossy();
-    name.strip_prefix(split).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+    let name = table.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    name.strip_prefix(&split.to_lowercase()).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
 }
 
 /// Refuses tables of several splits: to train on what is meant for a test is an error that nobody sees.
@@ -320,6 +322,8 @@ struct Chosen {
     format: &'static Format,
     tables: Vec<Part>,
     unreadable: Vec<DataError>,
+    /// Tables that are not of the format, with their columns.
+    others: Vec<(PathBuf, String)>,
 }
 
 /// The tables of the wanted format, or of the first that any of them fits.
@@ -331,7 +335,7 @@ fn choose(
     archives: &[String],
 ) -> Result<Chosen, DataError> {
     let (mut format, mut tables) = (wanted, Vec::new());
-    let (mut unreadable, mut seen) = (Vec::new(), None);
+    let (mut unreadable, mut others) = (Vec::new(), Vec::new());
     for file in files {
         let Some(table) = tables::open(&file) else { continue };
         let relative = file.strip_prefix(root.path()).unwrap_or(&file).with_extension("");
@@ -350,14 +354,17 @@ fn choose(
             let below = relative.parent().unwrap_or(Path::new("")).to_owned();
             tables.push(Part { table, stem, below });
         } else {
-            seen.get_or_insert_with(|| format!("{} has {}", file.display(), keys.0.join(", ")));
+            others.push((file, keys.0.join(", ")));
         }
     }
     match format {
-        Some(format) if !tables.is_empty() => Ok(Chosen { format, tables, unreadable }),
+        Some(format) if !tables.is_empty() => Ok(Chosen { format, tables, unreadable, others }),
         _ => Err(match unreadable.into_iter().next() {
             Some(error) => error,
-            None => DataError::NotADataset { path: path.into(), problem: nothing(format, archives, seen.as_ref()) },
+            None => {
+                let seen = others.first().map(|(file, keys)| format!("{} has {keys}", file.display()));
+                DataError::NotADataset { path: path.into(), problem: nothing(format, archives, seen.as_ref()) }
+            }
         }),
     }
 }

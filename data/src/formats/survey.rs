@@ -117,6 +117,10 @@ impl Surveyor<'_> {
         self.survey.format = source.format().into();
         self.survey.files = source.files().map(Path::to_owned).collect();
         source.unreadable.iter().for_each(|error| self.problem(error));
+        for (path, keys) in &source.others {
+            let problem = format!("is left out: its first row has {keys}, which is not `{}`", source.format());
+            (self.tell)(Finding::Warning(&DataError::NotADataset { path: path.clone(), problem }));
+        }
         source.scan_at(&mut |row| {
             if self.survey.rows == limit {
                 return ControlFlow::Break(());

@@ -16,6 +16,8 @@ use super::*;
 use crate::folder::Folder;
 use crate::tables::{Cell, CellPath, Spot};
 
+mod odd;
+
 /// The bytes of a picture whose every pixel is `(shade, 0, 0)`.
 fn png(shade: u8, (width, height): (u32, u32)) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());

@@ -38,8 +38,8 @@ const STYLES: [(&str, &str, bool); 4] = [("(", ")", false), ("", ".", true), (""
 /// line of the last option is an instruction, and left out.
 pub(crate) fn split_options(text: &str) -> Option<(String, Vec<String>)> {
     STYLES.iter().find_map(|&style| {
-        let places = places(text, style);
-        let &(first, _) = places.first().filter(|_| places.len() > 1)?;
+        let places = best_places(text, style)?;
+        let &(first, _) = places.first()?;
         let ends = places.iter().skip(1).map(|&(start, _)| start);
         let last = places.last().map_or(text.len(), |&(_, end)| {
             let end = end + text[end..].len() - text[end..].trim_start().len();
@@ -51,12 +51,30 @@ pub(crate) fn split_options(text: &str) -> Option<(String, Vec<String>)> {
     })
 }
 
-/// Where the letters of options stand, from A on: the marker's start and end.
-fn places(text: &str, (before, after, at_line_start): (&str, &str, bool)) -> Vec<(usize, usize)> {
+/// The run of letters from A on that are the options': the longest with a line each, else the longest. Others are the question's, as
+/// in `the points (A) and (B)`, or an option's, as in `neither (A) nor (B)`.
+fn best_places(text: &str, style: (&str, &str, bool)) -> Option<Vec<(usize, usize)>> {
+    let begins_line = |&(start, _): &(usize, usize)| text[..start].trim_end_matches([' ', '\t']).ends_with('\n');
+    let mut best: Option<((bool, usize), Vec<(usize, usize)>)> = None;
+    let mut from = 0;
+    while let Some(&(start, _)) = places(text, style, from).first() {
+        let found = places(text, style, start);
+        from = start + 1;
+        let worth = (found.iter().all(begins_line), found.len());
+        if found.len() > 1 && best.as_ref().is_none_or(|(most, _)| worth > *most) {
+            best = Some((worth, found));
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+/// Where the letters of options stand, from A on, not before `from`: the marker's start and end.
+fn places(text: &str, (before, after, at_line_start): (&str, &str, bool), from: usize) -> Vec<(usize, usize)> {
     let mut found: Vec<(usize, usize)> = Vec::new();
+    let begin = from;
     for letter in 'A'..='Z' {
         let marker = format!("{before}{letter}{after}");
-        let from = found.last().map_or(0, |&(_, end)| end);
+        let from = found.last().map_or(begin, |&(_, end)| end);
         let fits = |at: &usize| {
             let (left, right) = (&text[..*at], &text[at + marker.len()..]);
             let starts = match left.chars().next_back() {
@@ -107,15 +125,21 @@ const ORDINALS: [&str; 12] = [
 /// The number of the image that a text names last: `the 4th image`, `the second image`, `Image-2`, `image 3`.
 pub(crate) fn image_named(text: &str) -> Option<usize> {
     let lower = text.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let named = |i: usize| {
-        if words[i] != "image" {
+    let named = |(at, word): (usize, &str)| {
+        let (before, after) = (&lower[..at], &lower[at + word.len()..]);
+        if before.ends_with(char::is_alphanumeric) {
             return None;
         }
-        let after = words.get(i + 1).and_then(|word| word.parse().ok());
-        after.or_else(|| i.checked_sub(1).and_then(|before| ordinal(words[before])))
+        let words =
+            |text: &str| text.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()).map(str::to_owned);
+        let last = before.rsplit(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty());
+        // A number behind a comma or a colon is not the image's: `In the first image, 2 dogs`.
+        let close = after.trim_start_matches([' ', '-', '#', '_']);
+        let number = words(close).filter(|word| close.starts_with(word.as_str())).and_then(|word| word.parse().ok());
+        last.and_then(ordinal).or(number)
     };
-    (0..words.len()).rev().find_map(named).filter(|&number: &usize| number > 0)
+    let found: Vec<(usize, &str)> = lower.match_indices("image").collect();
+    found.into_iter().rev().find_map(named).filter(|&number: &usize| number > 0)
 }
 
 fn ordinal(word: &str) -> Option<usize> {
@@ -167,6 +191,11 @@ mod tests {
         ] {
             assert_eq!(split_options(text), wanted, "{text}");
         }
+        let text = "How far are the points (A) and (B) ?\nChoices:\n(A) 5 cm\n(B) 7 cm";
+        let wanted = ("How far are the points (A) and (B) ?\nChoices:".to_owned(), vec!["5 cm".into(), "7 cm".into()]);
+        assert_eq!(split_options(text), Some(wanted));
+        let both = split_options("Which? (A) red (B) blue (C) neither (A) nor (B)").unwrap();
+        assert_eq!(both.1, ["red", "blue", "neither (A) nor (B)"]);
         assert_eq!(split_options("Is (A) red?"), None);
         assert_eq!(split_options("Vitamin A. Or vitamin B. ?"), None);
         assert_eq!(without_letter("(B) red", 1), "red");
@@ -184,6 +213,10 @@ mod tests {
             ("For the object in the first image marked red, locate it in the 12th image.", Some(12)),
             ("Find it in Image-2. Find it and locate it in the second image. ", Some(2)),
             ("locate the 2th region picture in the source image", None),
+            ("In the first image, 2 dogs are seen.", Some(1)),
+            ("The first image: 2 dogs", Some(1)),
+            ("in image: 2 dogs, in images 3 and 4", None),
+            ("in image 3, the 2nd dog", Some(3)),
             ("compare these two images", None),
         ];
         named.iter().for_each(|(text, number)| assert_eq!(image_named(text), *number, "{text}"));

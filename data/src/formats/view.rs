@@ -63,6 +63,17 @@ impl View<'_> {
         }
     }
 
+    /// The options of a column: texts, numbers and truth values. None may be missing before the last, as letters count them.
+    pub(crate) fn options(&self, key: &str) -> Result<Vec<String>, DataError> {
+        let is_blank = |value: &Value| value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
+        let mut list = self.list(key);
+        list.truncate(list.iter().rposition(|value| !is_blank(value)).map_or(0, |last| last + 1));
+        let option = |(value, letter): (&Value, char)| {
+            plain(value).ok_or_else(|| self.bad(format!("option {letter} of `{key}` is blank or no text: {value}")))
+        };
+        list.into_iter().zip('A'..='Z').map(option).collect()
+    }
+
     /// The named cells that are there, for `meta`; images are left out.
     pub(crate) fn meta(&self, keys: &[&str]) -> Map<String, Value> {
         keys.iter().filter_map(|key| Some(((*key).to_owned(), self.cell(key)?.clone()))).collect()

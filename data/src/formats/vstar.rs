@@ -37,7 +37,7 @@ fn kind(path: &str) -> Option<&str> {
 }
 
 fn annotation(view: &View<'_>) -> Result<Entry, DataError> {
-    let options: Vec<String> = view.list("options").into_iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let options = view.options("options")?;
     let named = ["jpg", "JPG", "jpeg", "png"].iter().map(|ending| format!("{}.{ending}", view.stem));
     let found = named.clone().find_map(|name| view.file(&name).ok());
     let picture = found.map_or_else(|| view.file(&format!("{}.jpg", view.stem)), Ok)?;

@@ -171,6 +171,11 @@ impl Default for Grader {
     }
 }
 
+/// Whether an answer without a kind is a box: a list of numbers may be just that.
+fn names_image_and_box(answer: &str) -> bool {
+    WrittenBox::read(answer).is_some_and(|written| written.image.is_some())
+}
+
 impl Grader {
     /// Whether `answer` is `gold`, wholly where the grader knows of parts; `None` where `gold` is empty or not of this
     /// kind. Boxes are taken to be in one frame, and the options of a choice not to be known.
@@ -235,7 +240,7 @@ impl Grader {
     fn of(self, sample: &Sample) -> Self {
         match (self, sample.meta.get("answer_kind").and_then(serde_json::Value::as_str)) {
             (Self::Sample {}, Some("choice")) => Self::Choice {},
-            (Self::Sample {}, Some("box")) => {
+            (Self::Sample {}, kind) if kind == Some("box") || kind.is_none() && names_image_and_box(&sample.answer) => {
                 Self::Box { threshold: half(), partial: false, frame: BoxFrame::default(), gold_frame: original() }
             }
             (Self::Sample {}, _) => Self::Exact {},

@@ -134,7 +134,10 @@ impl Table for Parquet {
         let bytes = self.bytes(leaf, spot.start as usize, path.nth.unwrap_or(0));
         let bytes = bytes.map_err(|error| self.bad(spot, format!("`{}`: {error}", path.column)))?;
         Ok(bytes.map(|bytes| match std::str::from_utf8(bytes.data()) {
-            Ok(text) if self.is_plain(leaf) => Cell::Text(text.to_owned()),
+            // Image files are no text, and base64 is.
+            Ok(text) if self.is_plain(leaf) || image::guess_format(bytes.data()).is_err() => {
+                Cell::Text(text.to_owned())
+            }
             _ => Cell::Bytes(bytes.data().to_vec()),
         }))
     }

@@ -1,0 +1,98 @@
+//! Rows as people write them: blank options, boxes that are none, names of images in prose, several tables in a folder.
+
+use super::*;
+
+fn dataset(files: &[(&str, String)]) -> TempDir {
+    with_images(&["a.jpg", "b.jpg"], files)
+}
+
+fn muir(options: Value) -> TempDir {
+    let row = json!({"task": "t", "question": "Which?", "options": options, "answer": "B", "image_list": ["a.jpg"]});
+    dataset(&[("t.json", json!([row]).to_string())])
+}
+
+#[test]
+fn a_blank_option_keeps_its_letter_or_is_refused() {
+    for options in
+        [json!(["", "a dog", "two"]), json!(["x", null, "z"]), json!([["x"], "y", "z"]), json!(["x", " ", "z"])]
+    {
+        let found = problems(muir(options).path(), None);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_has(&found[0], &["t.json:1: option ", "`options`", "blank or no text"]);
+    }
+    let dir = muir(json!(["x", 4, "", null]));
+    assert_eq!(open(dir.path(), None).unwrap().entry(0).unwrap().options, ["x", "4"], "nothing after the last counts");
+}
+
+#[test]
+fn an_answer_of_our_own_is_what_it_says_or_looks_like() {
+    let row = |answer: &str, meta: Value| {
+        let row = json!({"id": "x", "images": ["a.jpg", "b.jpg"], "question": "q", "answer": answer, "meta": meta});
+        let dir = dataset(&[("samples.jsonl", row.to_string())]);
+        open(dir.path(), None).unwrap().entry(0).unwrap()
+    };
+    let [first, second] = [[1.0, 2.0, 9.4, 8.0], [3.0, 1.0, 12.0, 6.0]];
+    let gold = json!([{"image": 2, "bbox": first}, {"image": 1, "bbox": second}]);
+    let answer = r#"{"image": 2, "bbox_2d": [1, 2, 9, 8]}"#;
+    for meta in [json!({"answer_kind": "box", "gold": gold}), json!({"gold": gold})] {
+        let entry = row(answer, meta);
+        let Answer::Box(Region { image, corners, .. }) = entry.answer else { panic!("{:?}", entry.answer) };
+        assert_eq!((image, corners, entry.gold.len()), (Some(2), first, 1), "the exact box of the two");
+        assert_eq!(entry.gold[0].corners, second);
+    }
+    let entry = row(answer, json!({"answer_kind": "box"}));
+    assert!(matches!(entry.answer, Answer::Box(Region { image: Some(2), corners: [1.0, 2.0, 9.0, 8.0], .. })));
+    assert!(matches!(row("[1, 2, 9, 8]", json!({})).answer, Answer::Text(_)), "four numbers");
+    let options = json!({"answer_kind": "choice", "options": ["red", "blue"]});
+    assert_eq!(row("blue", options.clone()).answer, Answer::Choice('B'));
+    assert_eq!(row("A", options).answer, Answer::Choice('A'));
+}
+
+#[test]
+fn a_box_that_is_none_is_not_imported() {
+    let row = |edges: [f64; 4]| json!({"task": "t", "images": ["a.jpg"], "question": "In image 1. ", "answer": edges, "need_format": true});
+    let rows = json!([row([0.1, 0.1, 0.5, 0.5]), row([0.5, 0.6, 0.1, 0.2])]);
+    let dir = dataset(&[("t.json", rows.to_string())]);
+    assert_eq!(open(dir.path(), None).unwrap().entry(0).unwrap().question, "In image 1. ", "with its blank");
+    let out = dir.path().join("out");
+    let error = import(dir.path(), of(None), &out, None, &mut Err, &mut |_| ()).unwrap_err().to_string();
+    assert_has(&error, &["t-000001", "is no box"]);
+    assert_eq!(import(dir.path(), of(None), &out, None, &mut |_| Ok(()), &mut |_| ()).unwrap().samples, 1);
+}
+
+#[test]
+fn calls_are_kept_with_what_is_said() {
+    let call = json!([{"id": "1", "type": "function", "function": {"name": "zoom_in", "arguments": "{}"}}]);
+    let said = |content: Value, calls: Value| {
+        let messages =
+            json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": content, "tool_calls": calls}]);
+        let dir = dataset(&[("t.json", json!([{"images": ["a.jpg"], "messages": messages}]).to_string())]);
+        let opened = open(dir.path(), None);
+        opened
+            .map(|dataset| dataset.entry(0).unwrap().conversation[1].content.clone())
+            .map_err(|error| error.to_string())
+    };
+    for (content, before) in [(json!(null), ""), (json!(""), ""), (json!("I look."), "I look.\n")] {
+        assert_eq!(said(content, call.clone()), Ok(format!("{before}{call}")));
+    }
+    assert_eq!(said(json!("Yes"), json!(null)), Ok("Yes".into()));
+    assert_has(&said(json!(null), json!(null)).unwrap_err(), &["messages[1] has no content"]);
+}
+
+#[test]
+fn what_is_left_out_is_said_and_splits_are_told_by_any_case() {
+    let row =
+        json!({"images": ["a.jpg"], "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]});
+    let of_type = json!({"type": "t", "images": ["a.jpg"], "conversations": row["conversations"]});
+    let dir = dataset(&[("a.json", json!([of_type]).to_string()), ("b.json", json!([row]).to_string())]);
+    let mut warned = Vec::new();
+    let counted = survey(dir.path(), of(None), None, &mut |finding| {
+        if let Finding::Warning(error) = finding {
+            warned.push(error.to_string());
+        }
+    });
+    assert_eq!((counted.unwrap().rows, warned.len()), (1, 1));
+    assert_has(&warned[0], &["b.json: is left out", "`mgrounding`"]);
+    let splits = dataset(&[("Train.json", json!([row]).to_string()), ("Test.json", json!([row]).to_string())]);
+    assert_has(&open(splits.path(), None).unwrap_err().to_string(), &["holds the splits test, train"]);
+}
