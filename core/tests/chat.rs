@@ -12,7 +12,7 @@ use imagent_core::chat::{
 };
 use imagent_core::testing::fake_sample;
 use imagent_core::{
-    EndReason, Limits, Origin, PromptStyle, Rgb, RgbImage, Role, RolloutRequest, Trajectory, UNKNOWN_TOKEN,
+    EndReason, Limits, Origin, PromptStyle, Rgb, RgbImage, Role, RolloutRequest, Size, Trajectory, UNKNOWN_TOKEN,
 };
 
 const ANSWER: &str = "<answer> 7 </answer>";
@@ -42,8 +42,9 @@ fn say(turns: &[&str]) -> (RuleChat, Asked) {
 }
 
 /// Twice as large as it is.
-fn view(image: &RgbImage) -> Result<RgbImage, imagent_core::EncodeError> {
-    Ok(RgbImage::new(2 * image.width(), 2 * image.height()))
+fn view(image: &Arc<RgbImage>) -> Result<(Arc<RgbImage>, Size), imagent_core::EncodeError> {
+    let (width, height) = (2 * image.width(), 2 * image.height());
+    Ok((Arc::new(RgbImage::new(width, height)), Size::new(width, height)))
 }
 
 fn play_with(model: &dyn ChatModel, calls: CallStyle, request: &RolloutRequest) -> Result<Trajectory, ChatError> {

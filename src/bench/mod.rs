@@ -27,7 +27,7 @@ use self::official::Reading;
 
 pub use judge::Judge;
 pub use report::Report;
-pub use run::{BenchOptions, Player, run};
+pub use run::{BenchOptions, Nobody, Player, is_played, run};
 
 /// Why a benchmark did not run.
 #[derive(Debug, thiserror::Error)]

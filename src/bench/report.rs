@@ -1,6 +1,6 @@
 //! The figures of a benchmark: by task and joined, with 95 % intervals that take dependent items together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imagent_analysis::stats::{Cluster, Interval, cluster_bootstrap};
 use imagent_analysis::table;
@@ -47,7 +47,7 @@ pub struct Counted {
     pub rows: Vec<String>,
     /// What dependent items have in common.
     pub cluster: u64,
-    /// Its figures; all items of a form have the same.
+    /// Its figures; those of a box differ from those of a choice.
     pub figures: BTreeMap<String, f64>,
     /// Whether no rule decided it.
     pub for_judge: bool,
@@ -115,7 +115,7 @@ impl Table {
     fn text(&self, joined: &str) -> String {
         let names: Vec<&str> = self.joined.keys().map(String::as_str).collect();
         let row = |name: &str, figures: &BTreeMap<String, Interval>| -> Vec<String> {
-            let n = figures.values().next().map_or(0, |figure| figure.n);
+            let n = figures.values().map(|figure| figure.n).max().unwrap_or_default();
             let cells = names.iter().map(|key| figures.get(*key).map_or_else(String::new, percent));
             [name.to_owned(), n.to_string()].into_iter().chain(cells).collect()
         };
@@ -131,22 +131,25 @@ fn percent(figure: &Interval) -> String {
 
 /// Each figure's mean over strata of the mean over items; dependent items are drawn together, within strata.
 fn intervals(strata: &[Vec<&Counted>], seed: u64) -> BTreeMap<String, Interval> {
-    let clusters: Vec<Vec<Cluster>> = strata.iter().map(|items| clusters(items)).collect();
-    let names = strata.iter().flatten().next().map(|item| item.figures.keys().cloned()).into_iter().flatten();
-    names.zip(cluster_bootstrap(&clusters, seed)).collect()
+    let names: BTreeSet<&String> = strata.iter().flatten().flat_map(|item| item.figures.keys()).collect();
+    let of = |name: &String| {
+        let clusters: Vec<Vec<Cluster>> = strata.iter().map(|items| clusters(items, name)).collect();
+        Some((name.clone(), cluster_bootstrap(&clusters, seed).into_iter().next()?))
+    };
+    names.into_iter().filter_map(of).collect()
 }
 
-fn clusters(items: &[&Counted]) -> Vec<Cluster> {
+/// The items that have the figure, dependent ones together.
+fn clusters(items: &[&Counted], name: &str) -> Vec<Cluster> {
     let mut places: BTreeMap<u64, usize> = BTreeMap::new();
     let mut clusters: Vec<Cluster> = Vec::new();
-    for item in items {
+    for (item, value) in items.iter().filter_map(|item| Some((item, item.figures.get(name)?))) {
         let place = *places.entry(item.cluster).or_insert(clusters.len());
         if place == clusters.len() {
-            clusters.push(Cluster { sums: vec![0.0; item.figures.len()], count: 0 });
+            clusters.push(Cluster { sums: vec![0.0], count: 0 });
         }
-        let cluster = &mut clusters[place];
-        cluster.sums.iter_mut().zip(item.figures.values()).for_each(|(sum, value)| *sum += value);
-        cluster.count += 1;
+        clusters[place].sums[0] += value;
+        clusters[place].count += 1;
     }
     clusters
 }
@@ -186,8 +189,25 @@ mod tests {
     #[test]
     fn dependent_items_are_one_cluster() {
         let items: Vec<Counted> = [1, 2, 1, 3].into_iter().map(|cluster| item("a", cluster, 1.0)).collect();
-        let made = clusters(&items.iter().collect::<Vec<_>>());
+        let made = clusters(&items.iter().collect::<Vec<_>>(), "official");
         assert_eq!(made.iter().map(|cluster| cluster.count).collect::<Vec<_>>(), [2, 1, 1]);
-        assert_eq!(made[0].sums, [2.0, 0.0]);
+        assert_eq!(made[0].sums, [2.0]);
+    }
+
+    #[test]
+    fn a_figure_is_that_of_the_items_that_have_it_whatever_their_order() {
+        let mut items: Vec<Counted> = (0..12).map(|n| item(if n < 6 { "box" } else { "choice" }, n, 0.0)).collect();
+        for item in &mut items[..6] {
+            item.figures.insert("strict_iou".to_owned(), 1.0);
+        }
+        for bench in ["muir", "blink"] {
+            for _ in 0..2 {
+                let table = &Report::new(named(bench).unwrap(), None, &items, 1).tables[0];
+                assert_eq!((table.joined["strict_iou"].mean, table.joined["strict_iou"].n), (1.0, 6));
+                assert_eq!((table.joined["strict"].mean, table.joined["strict"].n), (0.0, 12));
+                assert!(!table.tasks["choice"].contains_key("strict_iou"));
+                items.reverse();
+            }
+        }
     }
 }

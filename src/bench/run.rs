@@ -15,10 +15,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use imagent_analysis::ablation::{EVAL_FIGURES, EVAL_ROLLOUTS};
 use imagent_analysis::record::{LinesWriter, read_lines, write_atomic};
-use imagent_analysis::{TrajectoryRecord, write_rollouts};
+use imagent_analysis::{AnalysisError, TrajectoryRecord, write_rollouts};
+use imagent_core::chat::ChatError;
 use imagent_core::{BoxFrame, Policy, Sample, Score, ScoredTrajectory, Toolbox, Trajectory};
 use imagent_data::formats::{Entry, FOLDER, Reader};
 use serde::{Deserialize, Serialize};
@@ -33,8 +35,10 @@ use crate::run::folder::{remove, same_run};
 
 /// Items played at once. Figures do not depend on it.
 const BATCH: usize = 32;
+/// How often, and how long, the one that would report waits for other parts to let go of their files.
+const PATIENCE: (u32, Duration) = (20, Duration::from_millis(100));
 /// What a run may have otherwise when it goes on: figures do not depend on it, or the last run says.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "alarms",
     "data.eval.cache_mib",
     "data.eval.limit",
@@ -43,6 +47,7 @@ const FREE: [&str; 11] = [
     "endpoint.max_wait",
     "endpoint.retries",
     "endpoint.timeout",
+    "endpoint.url",
     "judge",
     "model.device",
     "name",
@@ -111,11 +116,17 @@ struct Line {
 
 /// Plays samples.
 pub trait Player {
-    /// A trajectory for each sample, in order.
-    ///
-    /// # Errors
-    /// When the model fails.
-    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error>;
+    /// A trajectory for each sample, in order, or why there is none. After one that speaks against all others nothing comes.
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Vec<Result<Trajectory, Error>>;
+}
+
+/// Plays nothing: for a transcript that is whole.
+pub struct Nobody;
+
+impl Player for Nobody {
+    fn episodes(&mut self, _: &[Arc<Sample>]) -> Vec<Result<Trajectory, Error>> {
+        Vec::new()
+    }
 }
 
 impl<P, T, R, M, O> Player for crate::Experiment<P, T, R, M, O>
@@ -126,8 +137,11 @@ where
     M: imagent_core::MaskSet + ?Sized,
     O: imagent_core::PolicyOptimizer + ?Sized,
 {
-    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error> {
-        Ok(self.play_all(samples)?)
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Vec<Result<Trajectory, Error>> {
+        match self.play_all(samples) {
+            Ok(played) => played.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error.into())],
+        }
     }
 }
 
@@ -139,12 +153,31 @@ struct Course<'a> {
     forms: Vec<Form>,
 }
 
+/// Whether all items of this part are written down, so that nobody has to be asked.
+///
+/// # Errors
+/// As [`run`].
+pub fn is_played(
+    bench: &'static Bench,
+    reader: &dyn Reader,
+    options: &BenchOptions,
+    judged: bool,
+) -> Result<bool, Error> {
+    if !options.dir.is_dir() {
+        return Ok(false);
+    }
+    let course = Course::new(bench, reader, options, judged)?;
+    let lines = course.lines()?;
+    Ok(course.wanted().filter(|&number| course.is_mine(number)).all(|number| lines.contains_key(&number)))
+}
+
 /// Plays what is not yet written down, and reports once all is there: `None` if it was told to stop, or while other parts are missing.
 ///
 /// `watch(done)` is told how many items of this part are there, and says whether to go on.
 ///
 /// # Errors
-/// As [`BenchOptions::check`]; a folder of another run, a failing model or judge.
+/// As [`BenchOptions::check`]; a folder of another run, a failing model or judge. Items without an answer do not keep others from being
+/// played; the first is the error.
 pub fn run(
     bench: &'static Bench,
     reader: &dyn Reader,
@@ -166,21 +199,34 @@ pub fn run(
         // They would not be those of all items.
         remove(&options.dir.join(EVAL_FIGURES))?;
     }
+    let mut unanswered = Unanswered::default();
     for batch in left.chunks(BATCH) {
-        for line in course.play(batch, player)? {
-            transcript.append(&line)?;
+        let (before, played) = (done, course.play(batch, player)?);
+        let all_told = played.len() == batch.len();
+        for line in played {
+            match line {
+                Ok(line) => {
+                    transcript.append(&line)?;
+                    done += 1;
+                }
+                Err(error) => unanswered.add(error),
+            }
         }
-        done += batch.len();
         if !watch(done) {
             return Ok(None);
         }
+        if !all_told || done == before {
+            break;
+        }
     }
+    unanswered.told()?;
     drop(transcript);
+    let Some(parts) = course.hold_parts()? else { return Ok(None) };
     let lines = course.lines()?;
     if course.wanted().any(|number| !lines.contains_key(&number)) {
         return Ok(None);
     }
-    course.finish(lines, judge).map(Some)
+    course.finish(lines, judge, parts).map(Some)
 }
 
 impl<'a> Course<'a> {
@@ -232,7 +278,7 @@ impl<'a> Course<'a> {
         Ok((form, form.of(&self.reader.entry(number / self.forms.len())?, self.options.seed)))
     }
 
-    fn play(&self, numbers: &[usize], player: &mut dyn Player) -> Result<Vec<Line>, Error> {
+    fn play(&self, numbers: &[usize], player: &mut dyn Player) -> Result<Vec<Result<Line, Error>>, Error> {
         let (mut entries, mut samples) = (Vec::new(), Vec::new());
         for &number in numbers {
             let (form, entry) = self.entry(number)?;
@@ -241,11 +287,11 @@ impl<'a> Course<'a> {
             samples.push(Arc::new(Sample { question, ..entry.sample(images) }));
             entries.push((number, form, entry));
         }
-        let played = player.episodes(&samples)?;
-        let line = |((number, form, entry), trajectory): ((usize, Form, Entry), Trajectory)| {
-            let scored = ScoredTrajectory { trajectory, score: Score::default() };
+        let played = player.episodes(&samples);
+        let line = |((number, form, entry), played): ((usize, Form, Entry), Result<Trajectory, Error>)| {
+            let scored = ScoredTrajectory { trajectory: played?, score: Score::default() };
             let record = TrajectoryRecord::from(&scored);
-            self.line(number, form, &entry, record)
+            Ok(self.line(number, form, &entry, record))
         };
         Ok(entries.into_iter().zip(played).map(line).collect())
     }
@@ -304,14 +350,34 @@ impl<'a> Course<'a> {
         Ok(parts)
     }
 
+    /// The files of parts, which nobody else writes to as long as these are held; `None` while somebody does.
+    fn hold_parts(&self) -> Result<Option<Vec<(PathBuf, LinesWriter)>>, Error> {
+        for attempt in 0..PATIENCE.0 {
+            if attempt > 0 {
+                std::thread::sleep(PATIENCE.1);
+            }
+            let hold = |path: PathBuf| Ok((path.clone(), LinesWriter::open(&path)?));
+            match self.parts()?.into_iter().map(hold).collect::<Result<Vec<_>, AnalysisError>>() {
+                Err(AnalysisError::Busy { .. }) => {}
+                held => return Ok(Some(held?)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Has the judge heard, writes the transcript whole, counts, and writes the figures last.
-    fn finish(&self, mut lines: BTreeMap<usize, Line>, judge: Option<&mut Judge<'_>>) -> Result<Report, Error> {
+    fn finish(
+        &self,
+        mut lines: BTreeMap<usize, Line>,
+        judge: Option<&mut Judge<'_>>,
+        parts: Vec<(PathBuf, LinesWriter)>,
+    ) -> Result<Report, Error> {
         let name = judge.as_ref().map(|judge| judge.name().to_owned());
         let unreadable = judge.map_or(Ok(Vec::new()), |judge| self.judge(&mut lines, judge))?;
         write_rollouts(&self.options.dir.join(EVAL_ROLLOUTS), &lines.values().collect::<Vec<_>>())?;
-        for part in self.parts()? {
-            // Another process may have joined the parts as well.
-            let _ = fs::remove_file(part);
+        for (path, held) in parts {
+            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+            drop(held);
         }
         let mut items = Vec::new();
         for (number, Line { rows, for_judge, record, .. }) in lines {
@@ -348,6 +414,30 @@ impl<'a> Course<'a> {
             }
         }
         Ok(unreadable)
+    }
+}
+
+/// Items that nobody answered.
+#[derive(Default)]
+struct Unanswered {
+    items: usize,
+    first: Option<Error>,
+}
+
+impl Unanswered {
+    fn add(&mut self, error: Error) {
+        self.items += 1;
+        self.first.get_or_insert(error);
+    }
+
+    fn told(self) -> Result<(), Error> {
+        match self.first {
+            None => Ok(()),
+            Some(Error::Chat(ChatError::Failed(problem))) if self.items > 1 => {
+                Err(Error::Chat(ChatError::Failed(format!("{problem} (and {} more items)", self.items - 1))))
+            }
+            Some(error) => Err(error),
+        }
     }
 }
 

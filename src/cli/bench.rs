@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use imagent::bench::{self, Bench, BenchOptions, Judge, Player, Report};
+use imagent::bench::{self, Bench, BenchOptions, Judge, Nobody, Player, Report};
 use imagent::config::{Config, DatasetConfig, open_reader};
 use imagent_core::BoxFrame;
 use imagent_data::formats::Reader;
@@ -76,7 +76,13 @@ pub(crate) fn run(
     };
     let reader = dataset(&data)?;
     options.check(bench, &*reader, config.judge.is_some()).map_err(imagent::Error::from)?;
-    let stop = interrupt::watch_saying("interrupted: finishing this batch; once more to stop at once");
+    if args.judge_cache.is_some() && config.judge.is_none() {
+        return Err(InputError("--judge-cache keeps what a judge says: name one with --judge".to_owned()).into());
+    }
+    let stop = interrupt::watch_saying(match config.endpoint {
+        Some(_) => "interrupted: leaving what is under way, keeping what is answered",
+        None => "interrupted: finishing this batch; once more to stop at once",
+    });
     let course = Course { bench, reader: &*reader, options: &options, cache: args.judge_cache.as_deref(), stop };
     let report = course.run(config, dtype);
     if course.stop.load(Ordering::Relaxed) && !matches!(report, Ok(Some(_))) {
@@ -110,6 +116,10 @@ impl Course<'_> {
     }
 
     fn with(&self, judge: Option<&mut Judge<'_>>, config: Config, dtype: Option<Dtype>) -> Result<Option<Report>> {
+        let played = bench::is_played(self.bench, self.reader, self.options, judge.is_some());
+        if played.map_err(imagent::Error::from)? {
+            return Ok(self.play(&mut Nobody, judge)?);
+        }
         if let Some(endpoint) = config.endpoint.clone() {
             #[cfg(feature = "served")]
             return served::ask(config, endpoint, Arc::clone(&self.stop), |player| self.play(player, judge));
@@ -140,5 +150,6 @@ fn dataset(data: &DatasetConfig) -> Result<Box<dyn Reader>> {
 fn shard(text: Option<&str>) -> Result<(usize, usize)> {
     let Some(text) = text else { return Ok((1, 1)) };
     let parts = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+    let parts = parts.filter(|&(_, of)| of > 0);
     parts.ok_or_else(|| InputError(format!("--shard {text}: write I/N, such as 2/4")).into())
 }

@@ -1,9 +1,10 @@
 //! Episodes and evaluations over a chat model: the same samples, tools, limits and rewards as over a model of ours.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use imagent_algorithms::TrainError;
-use imagent_core::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
+use imagent_core::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest, side_by_side};
 use imagent_core::{
     Arguments, EncodeError, Group, ImageShelf, Observation, RgbImage, RolloutRequest, Sample, SampleSource,
     ScoredTrajectory, Size, Tool, ToolError, ToolSpec, Toolbox, Trajectory,
@@ -82,7 +83,7 @@ pub fn roll(
     samples: &[Arc<Sample>],
     request: &RolloutRequest,
 ) -> Result<Vec<Vec<Trajectory>>, ChatError> {
-    let view = |image: &RgbImage| shown(view, image);
+    let view = |image: &Arc<RgbImage>| sent(view, image);
     let (logprobs, at_once) = (endpoint.logprobs, endpoint.at_once);
     let agent = |model, calls| ChatAgent { model, view: &view, calls, logprobs, at_once };
     match endpoint.calls {
@@ -95,6 +96,15 @@ pub fn roll(
     }
 }
 
+/// An image as it is sent to a model of this processor, and the size at which it is shown: that size, if the server leaves it as it
+/// is; else the image itself, which the server makes as large. With narrow limits nearly every size would be changed again.
+fn sent(view: &ImageProcessor, image: &Arc<RgbImage>) -> Result<(Arc<RgbImage>, Size), EncodeError> {
+    let small = shown(view, image)?;
+    let (width, height) = small.dimensions();
+    let stays = view.shown_size(width, height).is_ok_and(|again| again == (width, height));
+    Ok((if stays { Arc::new(small) } else { Arc::clone(image) }, Size::new(width, height)))
+}
+
 /// An image as a model of this processor is shown it.
 pub(crate) fn shown(view: &ImageProcessor, image: &RgbImage) -> Result<RgbImage, EncodeError> {
     let refused = |error: imagent_models::error::ModelError| EncodeError::Image {
@@ -105,8 +115,24 @@ pub(crate) fn shown(view: &ImageProcessor, image: &RgbImage) -> Result<RgbImage,
 }
 
 impl Player for ServedExperiment<'_> {
-    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Result<Vec<Trajectory>, Error> {
-        Ok(self.play(samples)?.into_iter().flatten().collect())
+    fn episodes(&mut self, samples: &[Arc<Sample>]) -> Vec<Result<Trajectory, Error>> {
+        let request = eval_request(&self.config.settings(), &self.config.train.eval_sampling);
+        let (asked, view, tools) = ((self.model, &self.endpoint), &self.view, &self.config.tools);
+        let answered = AtomicBool::new(false);
+        // What one sample is refused others may be granted; where none is answered, no other is asked.
+        let play = |i: usize| match roll(asked, view, tools, &samples[i..=i], &request) {
+            Ok(groups) => {
+                answered.store(true, Ordering::Relaxed);
+                Ok(Ok(groups.into_iter().flatten().next()))
+            }
+            Err(ChatError::Failed(problem)) if answered.load(Ordering::Relaxed) => {
+                Ok(Err(ChatError::Failed(format!("sample {:?}: {problem}", samples[i].id))))
+            }
+            Err(error) => Err(error),
+        };
+        let none = || ChatError::Failed("no episode was played".to_owned());
+        let played = side_by_side(samples.len(), self.endpoint.at_once, play);
+        played.into_iter().map(|played| Ok(played.flatten()?.ok_or_else(none)?)).collect()
     }
 }
 

@@ -161,6 +161,7 @@ fn what_cannot_be_run_is_told_in_a_line() {
     let data = place.path("vstar");
     let fails = |name: &str, more: &[&str], parts: &[&str]| bench(&place, name, &data, more).fails(2, parts);
     fails("vstar", &["--shard", "3/2"], &["--shard 3/2: count from 1 to 2"]);
+    fails("vstar", &["--shard", "0/2"], &["--shard 0/2: count from 1 to 2"]);
     fails("vstar", &["--shard", "0/0"], &["--shard 0/0"]);
     fails("vstar", &["--shard", "half"], &["--shard half", "I/N"]);
     fails("vstar", &["--frame", "metres"], &["--frame metres"]);

@@ -22,8 +22,12 @@ fn mmiu() -> TempDir {
 }
 
 fn bench(data: &Path, model: &Scripted, more: &[&str]) -> Done {
+    bench_at(data, &model.url, more)
+}
+
+fn bench_at(data: &Path, url: &str, more: &[&str]) -> Done {
     let data = data.to_str().unwrap();
-    let base = ["eval", "--bench", "mmiu", "--data", data, "--endpoint", model.url.as_str(), "--served-model", "m"];
+    let base = ["eval", "--bench", "mmiu", "--data", data, "--endpoint", url, "--served-model", "m"];
     let settings = ["--set", "tools=[]", "--set", "endpoint.at_once=1", "--set", "limits.max_turns=1", "--json"];
     Done::from(command(&[&base[..], &settings, more].concat()).current_dir(data).output().unwrap())
 }
@@ -95,4 +99,26 @@ fn a_model_or_a_judge_that_fails_is_gone_on_from() {
     let report = bench(data, &model, &with).ok();
     assert_eq!(figure(&report, "official"), [1.0; 3]);
     assert_eq!(model.came().len(), 5, "what was played stays");
+}
+
+#[test]
+fn an_item_that_is_refused_costs_no_other_and_a_whole_transcript_needs_no_server() {
+    let place = mmiu();
+    let data = place.path();
+    let refusal = Act::Status(400, "", r#"{"error": {"message": "not for us"}}"#);
+    let passing = Act::Body(r#"{"error": {"message": "upstream died", "code": 502}}"#);
+    let model = Scripted::play(&[passing, Act::Say("B"), refusal, Act::Say("B")]);
+    let save = ["--save", "run"];
+    let lines = || std::fs::read_to_string(data.join("run/rollouts.jsonl")).unwrap().lines().count();
+    bench(data, &model, &save).fails(1, &["sample \"all-00000", "not for us"]);
+    assert_eq!((model.came().len(), lines()), (5, 3), "the others are there, the first at its second try");
+    let whole = bench(data, &model, &save).ok();
+    assert_eq!((figure(&whole, "strict"), model.came().len()), ([1.0; 3], 6), "only what is missing is asked");
+    // Port 9 is for discarding: nobody listens.
+    assert_eq!(
+        bench_at(data, "http://127.0.0.1:9", &save).ok().replace("127.0.0.1:9", ""),
+        whole.replace(&model.url[7..], "")
+    );
+    bench(data, &model, &["--save", "other", "--judge-cache", "said.jsonl"]).fails(2, &["--judge-cache", "--judge"]);
+    bench(data, &model, &["--save", "other", "--shard", "1/0"]).fails(2, &["--shard 1/0", "I/N"]);
 }

@@ -120,6 +120,10 @@ fn the_key_is_sent_and_never_shown() {
         assert!(!done.err.contains(key) && !done.out.contains(key), "{}", done.err);
         assert!(server.came()[0].head.contains(&format!("Authorization: Bearer {key}")));
     }
+    let server = Scripted::play(&[Act::Body(r#"{"choices": "sk-never-shown-7"}"#)]);
+    let done = Done::from(asking(place.path(), &server.url, &[]).env("OPENAI_API_KEY", key).output().unwrap());
+    done.fails(1, &["no chat completion", "\"***\""]);
+    assert!(!done.err.contains(key), "{}", done.err);
     let server = Scripted::play(&[Act::Say("<answer>7</answer>")]);
     ask(&server, &[]);
     assert!(!server.came()[0].head.to_lowercase().contains("authorization"));

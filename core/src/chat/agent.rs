@@ -1,7 +1,7 @@
 //! Episodes with tools over a chat model: the same state machine as over a policy, with texts in place of tokens.
 //!
 //! What the server counts is kept as tokens of unknown id ([`UNKNOWN_TOKEN`]), so that limits, lengths and records mean the same;
-//! where it does not count there are none. Images are sent at the size that the view gives them, and that is the `Shown` frame.
+//! where it does not count there are none. The view says how an image is sent, and at which size the model sees it: the `Shown` frame.
 
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ pub enum CallStyle {
 pub struct ChatAgent<'a> {
     /// Who is asked.
     pub model: &'a dyn ChatModel,
-    /// An image as it is sent.
-    pub view: &'a (dyn Fn(&RgbImage) -> Result<RgbImage, EncodeError> + Sync),
+    /// An image as it is sent, and the size at which the model is shown it.
+    pub view: &'a (dyn Fn(&Arc<RgbImage>) -> Result<(Arc<RgbImage>, Size), EncodeError> + Sync),
     /// How tools are told and called.
     pub calls: CallStyle,
     /// Whether to ask for log-probabilities.
@@ -118,10 +118,9 @@ impl ChatAgent<'_> {
     ) -> Result<(Vec<Arc<ChatImage>>, Segment), EncodeError> {
         let (mut sent, mut segment) = (Vec::new(), Segment::default());
         for pixels in images {
-            let view = (self.view)(pixels)?;
-            let shown = Size::new(view.width(), view.height());
+            let (view, shown) = (self.view)(pixels)?;
             segment.images.push(SegmentImage { start: 0, rows: 0, columns: 0, pixels: Arc::clone(pixels), shown });
-            sent.push(Arc::new(ChatImage::new(Arc::new(view))));
+            sent.push(Arc::new(ChatImage::new(view)));
         }
         Ok((sent, segment))
     }

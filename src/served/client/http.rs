@@ -6,6 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime};
 
 use imagent_core::chat::ChatError;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use ureq::{Agent, Response};
@@ -119,7 +120,10 @@ impl Http {
             None => request.call(),
         };
         match answer {
-            Ok(response) if (200..300).contains(&response.status()) => read(response),
+            Ok(response) if (200..300).contains(&response.status()) => match read(response) {
+                Ok(bytes) => Ok(self.without_key(bytes)),
+                Err(trouble) => Err(Trouble { what: self.safe(&trouble.what), ..trouble }),
+            },
             Ok(response) => {
                 let to = response.header("location").map(|to| format!(" to {to}")).unwrap_or_default();
                 let what =
@@ -159,7 +163,17 @@ impl Http {
         }
     }
 
-    /// A text without the key, which a server may repeat.
+    /// An answer without the key, which a server may repeat.
+    fn without_key(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(key) = self.key.as_deref().filter(|key| !key.is_empty()) else { return bytes };
+        match String::from_utf8(bytes) {
+            Ok(text) if text.contains(key) => text.replace(key, "***").into_bytes(),
+            Ok(text) => text.into_bytes(),
+            Err(error) => error.into_bytes(),
+        }
+    }
+
+    /// A text without the key.
     fn safe(&self, text: &str) -> String {
         let text = self.key.as_ref().map_or_else(|| text.to_owned(), |key| text.replace(&**key, "***"));
         let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_TOLD + 1).collect();
@@ -222,11 +236,31 @@ fn read(response: Response) -> Result<Vec<u8>, Trouble> {
     if !(kind == "application/json" || kind.ends_with("+json")) {
         return Err(Trouble::lasting(format!("expected an answer in application/json, got {kind:?}")));
     }
-    match serde_json::from_slice::<IgnoredAny>(&bytes) {
+    match serde_json::from_slice::<Maybe>(&bytes) {
         // Without a length, the end of the connection is all that tells that the answer was cut.
         Err(error) if error.is_eof() => {
             Err(Trouble::passing("the answer broke off: its JSON is incomplete".to_owned()))
         }
+        Ok(Maybe { error: Some(error), choices: None }) => Err(within(&error)),
         _ => Ok(bytes),
     }
+}
+
+/// What tells an answer from an error that is sent with the status of one.
+#[derive(Deserialize)]
+struct Maybe {
+    #[serde(default)]
+    error: Option<Value>,
+    #[serde(default)]
+    choices: Option<IgnoredAny>,
+}
+
+/// An error within a good answer, as servers send that ask others.
+fn within(error: &Value) -> Trouble {
+    let code =
+        [&error["code"], &error["status"]].into_iter().find_map(Value::as_u64).and_then(|code| code.try_into().ok());
+    let said =
+        [&error["message"], error].into_iter().find_map(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
+    let told = code.map(|code: u16| format!("error {code}: ")).unwrap_or_else(|| "error: ".to_owned());
+    Trouble { what: told + &said, again: code.is_some_and(retry::is_passing), ..Trouble::default() }
 }

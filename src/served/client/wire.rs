@@ -81,15 +81,15 @@ struct RawReply {
 #[derive(Deserialize)]
 struct RawUsage {
     #[serde(default)]
-    prompt_tokens: usize,
+    prompt_tokens: Option<usize>,
     #[serde(default)]
-    completion_tokens: usize,
+    completion_tokens: Option<usize>,
 }
 
 #[derive(Deserialize)]
 struct RawChoice {
     #[serde(default)]
-    index: usize,
+    index: Option<usize>,
     message: RawMessage,
     #[serde(default)]
     finish_reason: Option<String>,
@@ -149,8 +149,10 @@ pub(super) fn reply(bytes: &[u8]) -> Result<ChatReply, String> {
         serde_json::error::Category::Data => format!("the answer is no chat completion: {error}"),
         _ => format!("the answer is not valid JSON: {error}"),
     })?;
-    let usage =
-        raw.usage.map(|usage| Usage { prompt_tokens: usage.prompt_tokens, completion_tokens: usage.completion_tokens });
+    let usage = raw.usage.map(|usage| Usage {
+        prompt_tokens: usage.prompt_tokens.unwrap_or_default(),
+        completion_tokens: usage.completion_tokens.unwrap_or_default(),
+    });
     let mut choices = raw.choices;
     choices.sort_by_key(|choice| choice.index);
     let choices = choices.into_iter().map(choice).collect();
