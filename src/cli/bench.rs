@@ -116,8 +116,7 @@ impl Course<'_> {
     }
 
     fn with(&self, judge: Option<&mut Judge<'_>>, config: Config, dtype: Option<Dtype>) -> Result<Option<Report>> {
-        let played = bench::is_played(self.bench, self.reader, self.options, judge.is_some());
-        if played.map_err(imagent::Error::from)? {
+        if bench::is_played(self.bench, self.reader, self.options, judge.is_some())? {
             return Ok(self.play(&mut Nobody, judge)?);
         }
         if let Some(endpoint) = config.endpoint.clone() {

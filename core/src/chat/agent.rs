@@ -35,12 +35,15 @@ pub enum CallStyle {
     Api,
 }
 
+/// An image as it is sent, and the size at which the model is shown it.
+pub type View<'a> = dyn Fn(&Arc<RgbImage>) -> Result<(Arc<RgbImage>, Size), EncodeError> + Sync + 'a;
+
 /// Plays episodes by asking a chat model.
 pub struct ChatAgent<'a> {
     /// Who is asked.
     pub model: &'a dyn ChatModel,
-    /// An image as it is sent, and the size at which the model is shown it.
-    pub view: &'a (dyn Fn(&Arc<RgbImage>) -> Result<(Arc<RgbImage>, Size), EncodeError> + Sync),
+    /// How images are sent.
+    pub view: &'a View<'a>,
     /// How tools are told and called.
     pub calls: CallStyle,
     /// Whether to ask for log-probabilities.

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-pub use agent::{CallStyle, ChatAgent};
+pub use agent::{CallStyle, ChatAgent, View};
 pub use calls::{PythonFormatter, call_text, describe_tools, python_json, split_calls};
 pub use rule::RuleChat;
 pub use side_by_side::side_by_side;

@@ -51,11 +51,14 @@ pub(crate) fn split_options(text: &str) -> Option<(String, Vec<String>)> {
     })
 }
 
+/// Where letters stand: each marker's start and end.
+type Places = Vec<(usize, usize)>;
+
 /// The run of letters from A on that are the options': the longest with a line each, else the longest. Others are the question's, as
 /// in `the points (A) and (B)`, or an option's, as in `neither (A) nor (B)`.
-fn best_places(text: &str, style: (&str, &str, bool)) -> Option<Vec<(usize, usize)>> {
+fn best_places(text: &str, style: (&str, &str, bool)) -> Option<Places> {
     let begins_line = |&(start, _): &(usize, usize)| text[..start].trim_end_matches([' ', '\t']).ends_with('\n');
-    let mut best: Option<((bool, usize), Vec<(usize, usize)>)> = None;
+    let mut best: Option<((bool, usize), Places)> = None;
     let mut from = 0;
     while let Some(&(start, _)) = places(text, style, from).first() {
         let found = places(text, style, start);
@@ -69,8 +72,8 @@ fn best_places(text: &str, style: (&str, &str, bool)) -> Option<Vec<(usize, usiz
 }
 
 /// Where the letters of options stand, from A on, not before `from`: the marker's start and end.
-fn places(text: &str, (before, after, at_line_start): (&str, &str, bool), from: usize) -> Vec<(usize, usize)> {
-    let mut found: Vec<(usize, usize)> = Vec::new();
+fn places(text: &str, (before, after, at_line_start): (&str, &str, bool), from: usize) -> Places {
+    let mut found = Places::new();
     let begin = from;
     for letter in 'A'..='Z' {
         let marker = format!("{before}{letter}{after}");
