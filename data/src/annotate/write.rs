@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 
-use imagent_core::{BoxFrame, Sample, picture};
+use imagent_core::{BoxFrame, Sample};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,6 +15,7 @@ use super::{Reject, Teller, Told};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::write::{Summary, write_rows_and};
+use crate::formats::reader::files;
 use crate::formats::text::MARK;
 use crate::formats::{Answer, Region, Select, Turn, open};
 
@@ -89,17 +89,9 @@ pub fn samples_of(
         if matches!(&entry.answer, Answer::Box(Region { image: None, .. })) && entry.pictures.len() > 1 {
             return Err((entry.id, Reject::NoImage));
         }
-        let (mut images, mut files) = (Vec::new(), Vec::new());
-        for picture in &entry.pictures {
-            let read = reader.bytes(picture).and_then(|bytes| {
-                let image = picture::decode(&bytes).map_err(|error| error.to_string())?;
-                Ok((image, bytes))
-            });
-            let bad = |problem| (entry.id.clone(), Reject::BadImage(format!("{:?}: {problem}", picture.name())));
-            let (image, bytes) = read.map_err(bad)?;
-            images.push(Arc::new(image));
-            files.push(bytes);
-        }
+        let (images, files) = files(&*reader, &entry).map_err(|(picture, problem)| {
+            (entry.id.clone(), Reject::BadImage(format!("{:?}: {problem}", picture.name())))
+        })?;
         Ok((entry.sample(images), files))
     }))
 }

@@ -1,11 +1,10 @@
 //! A dataset of any format to a folder of ours. Image files are copied byte by byte.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use imagent_core::{Sample, WrittenBox, picture};
+use imagent_core::{Sample, WrittenBox};
 
-use super::reader::{BadRow, Reader, leave_out, open_without};
+use super::reader::{BadRow, Reader, files, leave_out, open_without};
 use super::{Answer, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
@@ -44,23 +43,11 @@ pub fn import(
 /// The sample at `position` with its images' files.
 fn row(reader: &dyn Reader, position: usize) -> Result<(Sample, Vec<Vec<u8>>), DataError> {
     let entry = reader.entry(position)?;
-    let (mut files, mut images) = (Vec::new(), Vec::new());
-    for picture in &entry.pictures {
-        let read = reader.bytes(picture).and_then(|bytes| {
-            let image = picture::decode(&bytes).map_err(|error| error.to_string())?;
-            Ok((image, bytes))
-        });
-        let (image, bytes) = match read {
-            Ok(read) => read,
-            // The reader's own error names the row.
-            Err(problem) => {
-                let unreadable = DataError::Unwritable { id: entry.id.clone(), problem };
-                return Err(reader.sample(position).err().unwrap_or(unreadable));
-            }
-        };
-        images.push(Arc::new(image));
-        files.push(bytes);
-    }
+    let (images, files) = files(reader, &entry).map_err(|(_, problem)| {
+        let unreadable = DataError::Unwritable { id: entry.id.clone(), problem };
+        // The reader's own error names the row.
+        reader.sample(position).err().unwrap_or(unreadable)
+    })?;
     let is_box = matches!(entry.answer, Answer::Box(_));
     let sample = entry.sample(images);
     let no_box = || {

@@ -75,6 +75,21 @@ pub fn open_without(path: &Path, select: Select<'_>, bad: &mut BadRow<'_>) -> Re
     Ok(Box::new(Published::open(Source::find(path, select)?, bad)?))
 }
 
+/// Images, and the files that they were read from.
+pub(crate) type Files = (Vec<Arc<RgbImage>>, Vec<Vec<u8>>);
+
+/// The images of an entry with their files; else which cannot be read, and why.
+pub(crate) fn files<'a>(reader: &dyn Reader, entry: &'a Entry) -> Result<Files, (&'a Picture, String)> {
+    let (mut images, mut files) = (Vec::new(), Vec::new());
+    for picture in &entry.pictures {
+        let bytes = reader.bytes(picture).map_err(|problem| (picture, problem))?;
+        let image = picture::decode(&bytes).map_err(|error| (picture, error.to_string()))?;
+        images.push(Arc::new(image));
+        files.push(bytes);
+    }
+    Ok((images, files))
+}
+
 /// Decides about a bad row: `Ok` leaves it out, an error ends the reading.
 pub type BadRow<'a> = dyn FnMut(DataError) -> Result<(), DataError> + 'a;
 
