@@ -26,6 +26,7 @@ fn sample(number: usize) -> Sample {
     Sample {
         id: format!("s{number}"),
         images: vec![Arc::new(picture)],
+        later_images: Vec::new(),
         ..Arc::unwrap_or_clone(fake_sample("", 0, "What?", "7"))
     }
 }

@@ -200,6 +200,22 @@ fn a_prompt_style_asks_as_a_rollout_does() {
     assert_eq!(example.taught[0].start, prompt.ids.len());
     assert_eq!(example.segment.ids[..prompt.ids.len()], prompt.ids);
     assert_eq!((example.taught.len(), example.segment.images.len()), (2, 3));
+
+    // What was said before the question stays; images that were shown there are shown with it.
+    let mut greeted = sample.clone();
+    let turns = json!([
+        {"role": "system", "content": "As in <image>."}, {"role": "user", "content": "hm"}, {"role": "assistant", "content": "hm"},
+        {"role": "user", "content": "<image>"}, {"role": "assistant", "content": "ja"}, {"role": "user", "content": "<image>"},
+        {"role": "assistant", "content": "no"}]);
+    greeted.meta.insert("conversation".into(), turns);
+    let example = Examples::new(codec, &config).unwrap().of(&greeted).unwrap().unwrap();
+    let text = codec.tokenizer.decode(&example.segment.ids, false).unwrap();
+    assert_eq!((example.taught.len(), example.segment.images.len()), (3, 3));
+    let order = ["As in .", "hm", "Picture 1: ", "Picture 2: ", " Say it.", "ja", "no"].map(|part| text.find(part));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {text}");
+    let plain = SftConfig::default();
+    let example = Examples::new(codec, &plain).unwrap().of(&greeted).unwrap().unwrap();
+    assert_eq!((example.taught.len(), example.segment.images.len()), (3, 3));
 }
 
 #[test]

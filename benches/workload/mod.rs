@@ -105,6 +105,7 @@ impl Sizes {
         let sample = |i: usize, words: usize| Sample {
             id: format!("sample-{i:04}"),
             images: (0..self.images).map(|k| Arc::new(picture((i * self.images + k) as u64))).collect(),
+            later_images: Vec::new(),
             question: (0..words).map(|w| WORDS[(i * 7 + w * 5) % WORDS.len()]).collect::<Vec<_>>().join(" "),
             answer: (100 + 61 * i % 800).to_string(),
             kind: String::new(),

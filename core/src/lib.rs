@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod chat;
+pub mod conversation;
 pub mod draft;
 pub mod encoder;
 pub mod episode;
@@ -36,6 +37,7 @@ pub use ::image::{Rgb, RgbImage};
 
 pub use crate::cache::ByteCache;
 pub use crate::chat::{CallStyle, ChatAgent, ChatError, ChatModel, ChatReply, ChatRequest};
+pub use crate::conversation::{Asked, Turn};
 pub use crate::draft::Draft;
 pub use crate::encoder::{EncodeError, Encoder, Segment, SegmentImage};
 pub use crate::episode::{Episode, Limits, PromptStyle, RolloutRequest, rollout};

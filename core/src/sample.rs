@@ -24,6 +24,9 @@ pub struct Sample {
     pub id: String,
     /// Decoded images, in the order the question numbers them.
     pub images: Vec<Arc<RgbImage>>,
+    /// Images of the turns after the question, where the sample is a [conversation](crate::conversation); only supervised training
+    /// shows them.
+    pub later_images: Vec<Arc<RgbImage>>,
     /// What the model is asked.
     pub question: String,
     /// The gold answer.
@@ -36,6 +39,13 @@ pub struct Sample {
     pub gold: Vec<Gold>,
     /// Whatever else the dataset says.
     pub meta: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Sample {
+    /// The images of the whole conversation: the question's, and those of later turns.
+    pub fn all_images(&self) -> impl Iterator<Item = &Arc<RgbImage>> {
+        self.images.iter().chain(&self.later_images)
+    }
 }
 
 /// Why a sample could not be had; names the file or line.

@@ -216,6 +216,7 @@ pub fn fake_sample(id: &str, images: usize, question: &str, answer: &str) -> Arc
     Arc::new(Sample {
         id: id.to_owned(),
         images: (0..images).map(|_| Arc::new(RgbImage::new(56, 56))).collect(),
+        later_images: Vec::new(),
         question: question.to_owned(),
         answer: answer.to_owned(),
         kind: String::new(),

@@ -235,7 +235,7 @@ impl DataError {
 }
 
 /// The parser's message with the column only, as its line is always 1; a name that it quotes may hold line breaks.
-pub(crate) fn without_line(error: &serde_json::Error) -> String {
+pub fn without_line(error: &serde_json::Error) -> String {
     let text = error.to_string().replace('\n', "\\n").replace('\r', "\\r");
     match text.rfind(" at line ") {
         Some(end) => format!("{} (column {})", &text[..end], error.column()),

@@ -77,31 +77,42 @@ impl<'a> Judge<'a> {
         Case { judge: self.name().to_owned(), question, gold, answer: reply.to_owned() }
     }
 
-    /// Asks about all cases on which the file has no verdict, and keeps what is said.
+    /// Asks about all cases on which the file has no verdict, and keeps what is said. Several runs may share the file.
     ///
     /// # Errors
-    /// When the judge cannot be asked, the file cannot be read or written, or another process writes to it; what was said until then
-    /// stays.
+    /// When the judge cannot be asked, or the file cannot be read or written; what was said until then stays.
     pub fn hear(&mut self, cases: impl IntoIterator<Item = Case>) -> Result<(), Error> {
-        let mut file = LinesWriter::open(&self.file)?;
-        let kept: Vec<Kept> = read_lines(&self.file)?;
-        self.verdicts.extend(kept.into_iter().map(|kept| (kept.case, kept.verdict)));
-        let open: BTreeSet<Case> = cases.into_iter().filter(|case| !self.verdicts.contains_key(case)).collect();
-        let open: Vec<Case> = open.into_iter().collect();
-        for part in open.chunks(AHEAD * self.at_once) {
-            let mut failed = None;
-            for (case, said) in part.iter().zip(side_by_side(part.len(), self.at_once, |at| ask(self.model, &part[at])))
-            {
+        self.exchange(Vec::new())?;
+        let mut open: BTreeSet<Case> = cases.into_iter().collect();
+        loop {
+            // Another run may have asked meanwhile.
+            open.retain(|case| !self.verdicts.contains_key(case));
+            let part: Vec<Case> = open.iter().take(AHEAD * self.at_once).cloned().collect();
+            if part.is_empty() {
+                return Ok(());
+            }
+            let said = side_by_side(part.len(), self.at_once, |at| ask(self.model, &part[at]));
+            let (mut heard, mut failed) = (Vec::new(), None);
+            for (case, said) in part.into_iter().zip(said) {
                 match said {
-                    Ok(verdict) => {
-                        let kept = Kept { case: case.clone(), verdict };
-                        file.append(&kept)?;
-                        self.verdicts.insert(kept.case, kept.verdict);
-                    }
+                    Ok(verdict) => heard.push(Kept { case, verdict }),
                     Err(error) => failed = failed.or(Some(error)),
                 }
             }
+            self.exchange(heard)?;
             failed.map_or(Ok(()), Err)?;
+        }
+    }
+
+    /// Reads what other runs have heard, and writes down what this one did. Of two verdicts the one that is kept counts.
+    fn exchange(&mut self, mut heard: Vec<Kept>) -> Result<(), Error> {
+        let mut file = LinesWriter::open_shared(&self.file)?;
+        let kept: Vec<Kept> = read_lines(&self.file)?;
+        self.verdicts.extend(kept.into_iter().map(|kept| (kept.case, kept.verdict)));
+        heard.retain(|kept| !self.verdicts.contains_key(&kept.case));
+        for kept in heard {
+            file.append(&kept)?;
+            self.verdicts.insert(kept.case, kept.verdict);
         }
         Ok(())
     }
@@ -171,6 +182,28 @@ mod tests {
         again.hear(replies.map(|reply| again.case(&entry, reply))).unwrap();
         assert_eq!((verdicts(&again), model.asked()), (wanted, 4));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
+    }
+
+    #[test]
+    fn runs_that_share_a_file_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, model, entry) = (dir.path().join("judged.jsonl"), rule(), entry("x"));
+        let mut judge = Judge::new(&model, 1, &file);
+        let case = judge.case(&entry, "blue");
+        // While this run waits for its verdict, another asks the same and has another one.
+        let meanwhile = RuleChat::new({
+            let (file, case) = (file.clone(), case.clone());
+            move |_| {
+                Judge::new(&rule(), 1, &file).hear([case.clone()]).unwrap();
+                Ok(ChatReply::text("A"))
+            }
+        });
+        let mut first = Judge::new(&meanwhile, 1, &file);
+        first.hear([case.clone()]).unwrap();
+        judge.hear([case.clone()]).unwrap();
+        let found = [&first, &judge].map(|judge| judge.verdict(&case, &entry.options));
+        assert_eq!((found, model.asked()), ([Reading::Letter('B'), Reading::Letter('B')], 0));
+        assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
     }
 
     #[test]

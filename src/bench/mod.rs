@@ -374,6 +374,7 @@ mod tests {
         Entry {
             id: id.into(),
             pictures: Vec::new(),
+            later_pictures: Vec::new(),
             question: "Which?".into(),
             options: ["red", "blue", "grey", "pink"].map(str::to_owned).into(),
             answer: Answer::Choice('A'),

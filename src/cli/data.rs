@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Subcommand;
 use imagent::config::Document;
+use imagent_analysis::record::{check_target, write_atomic};
 use imagent_analysis::table;
 use imagent_data::formats::{FOLDER, FORMATS, Finding, Picture, Preview, Select, Survey, import, open, survey};
 use imagent_data::{DataError, Summary, SynthConfig, ensure_synth};
 
-use super::{annotate, at_least_one, chain, print, progress};
+use super::{InputError, annotate, at_least_one, chain, print, progress};
 
 /// Files that are listed by name.
 const FILES: usize = 10;
@@ -161,6 +162,12 @@ fn synth(out: &Path, sets: impl Iterator<Item = String>) -> Result<()> {
 
 /// Problems go to standard error as they are met, the counts to standard output.
 fn check(path: &Path, part: &Part, preview: Option<&Path>, json: bool) -> Result<()> {
+    if let Some(file) = preview {
+        if !file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+            return Err(InputError(format!("--preview {}: a PNG is written, name it so", file.display())).into());
+        }
+        check_target(file)?;
+    }
     let mut sheet = Preview::default();
     let counted = survey(path, part.select(), part.limit, &mut |finding| match finding {
         Finding::Problem(error) => say(&format!("{}\n", chain(error))),
@@ -170,7 +177,7 @@ fn check(path: &Path, part: &Part, preview: Option<&Path>, json: bool) -> Result
     });
     let counted = counted.map_err(imagent::Error::from)?;
     if let Some(file) = preview {
-        sheet.write(file).map_err(imagent::Error::from)?;
+        write_atomic(file, &sheet.png().map_err(anyhow::Error::msg)?)?;
     }
     let Survey { rows, images, problems, .. } = counted;
     print(&if json {
@@ -233,13 +240,15 @@ fn stats(path: &Path, part: &Part, json: bool) -> Result<()> {
     for position in 0..samples {
         let entry = dataset.entry(position).map_err(imagent::Error::from)?;
         let zooms = entry.zooms_needed.map_or_else(|| "unknown".to_owned(), |zooms| zooms.to_string());
-        for (what, value) in
-            [("kind", entry.kind), ("images", entry.pictures.len().to_string()), ("zooms needed", zooms)]
-        {
+        for (what, value) in [
+            ("kind", entry.kind.clone()),
+            ("images", entry.all_pictures().count().to_string()),
+            ("zooms needed", zooms),
+        ] {
             *counts.entry(what).or_default().entry(value).or_default() += 1;
         }
         // A file may be named in several ways.
-        files.extend(entry.pictures.into_iter().map(|picture| match picture {
+        files.extend(entry.all_pictures().cloned().map(|picture| match picture {
             Picture::File { path, .. } => Picture::File { name: String::new(), path },
             cell => cell,
         }));

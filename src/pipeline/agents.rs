@@ -221,6 +221,7 @@ impl Agents<'_> {
         Ok(Sample {
             id: id.to_owned(),
             images: asked.images.iter().map(|image| self.bank.pixels(image)).collect::<Result<_, _>>()?,
+            later_images: Vec::new(),
             question: asked.question.clone(),
             answer: asked.answer.clone(),
             kind: asked.kind.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use imagent_analysis::record::write_atomic;
 use imagent_core::{BBox, Original, RgbImage};
+use imagent_data::error::without_line;
 use imagent_data::folder::decode::decode;
 use imagent_data::world::Scene;
 use imagent_data::{WorldConfig, generate, layout};
@@ -212,7 +213,7 @@ fn objects(path: &Path, names: &[String]) -> Result<HashMap<String, Vec<Object>>
     let mut all = HashMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let at = |problem: String| wrong(path, format!("line {}: {problem}", number + 1));
-        let Line { image, objects } = serde_json::from_str(line).map_err(|error| at(error.to_string()))?;
+        let Line { image, objects } = serde_json::from_str(line).map_err(|error| at(without_line(&error)))?;
         if names.binary_search(&image).is_err() {
             return Err(at(format!("there is no image file {image:?} beside it")));
         }

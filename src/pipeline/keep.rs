@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use imagent_core::ChatError;
+use imagent_data::error::without_line;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +108,8 @@ pub(super) fn step<I: Sync, T: Serialize + DeserializeOwned + Send>(
     let done: Vec<Line<T>> = reopen(&path)?;
     let strange = done.iter().enumerate().find(|(at, line)| items.get(*at).is_none_or(|(id, _)| *id != line.id));
     if let Some((at, line)) = strange {
-        let problem = format!("line {}: {:?} is no item of this pipeline", at + 1, line.id);
+        let hint = if at < items.len() { "" } else { "; `groups` may become more, not fewer" };
+        let problem = format!("line {}: {:?} is no item of this pipeline{hint}", at + 1, line.id);
         return Err(wrong(&path, problem));
     }
     let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -141,7 +143,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
     let bytes = bytes(path)?;
     let lines = bytes[..whole(&bytes)].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     let line = |(number, line): (usize, &[u8])| {
-        serde_json::from_slice(line).map_err(|error| wrong(path, format!("line {}: {error}", number + 1)))
+        let problem = |error| format!("line {}: {}", number + 1, without_line(&error));
+        serde_json::from_slice(line).map_err(|error| wrong(path, problem(error)))
     };
     lines.map(line).collect()
 }

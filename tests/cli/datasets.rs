@@ -26,6 +26,7 @@ fn a_published_dataset_is_checked_and_imported() {
         assert!(told.contains(part), "{part:?} is not in {told}");
     }
     assert_eq!(image::open(place.path("sheet.png")).unwrap().to_rgb8().dimensions(), (208, 608));
+    place.run(&["data", "check", "chat", "--preview", "sheet.jpg"]).fails(2, &["--preview sheet.jpg", "a PNG"]);
     assert!(
         place.run(&["data", "import", "chat", "--out", "own", "--limit", "2"]).ok().contains("2 samples with 2 images")
     );

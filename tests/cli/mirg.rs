@@ -50,6 +50,34 @@ fn annotation_becomes_trajectories_that_are_trained_on_and_reinforced() {
 }
 
 #[test]
+fn a_published_conversation_is_trained_on_with_the_images_of_all_its_turns() {
+    let place = Place::new();
+    place.run(&["data", "synth", "--out", "nano", "--samples", "4"]).ok();
+    fs::create_dir_all(place.path("chat")).unwrap();
+    for n in 0..4 {
+        fs::copy(place.path(&format!("nano/images/00000{n}.png")), place.path(&format!("chat/{n}.png"))).unwrap();
+    }
+    let row = |n: usize| {
+        serde_json::json!({"images": [format!("{n}.png"), format!("{}.png", (n + 1) % 4)], "conversations": [
+            {"from": "human", "value": "<image> What digit ?"}, {"from": "gpt", "value": "3"},
+            {"from": "human", "value": "And in <image> ?"}, {"from": "gpt", "value": "4"}]})
+    };
+    fs::write(place.path("chat/train.json"), serde_json::json!([row(0), row(1), row(2), row(3)]).to_string()).unwrap();
+    assert!(place.run(&["data", "check", "chat"]).ok().contains("4 rows, 4 images, 0 problems"));
+    assert!(place.run(&["data", "import", "chat", "--out", "own"]).ok().contains("4 samples with 4 images"));
+    let config = "[data.train]\npath = \"chat\"\n[adamw]\nlearning_rate = 1e-3\n[sft]\nbatch = 2\n";
+    fs::write(place.path("sft.toml"), config).unwrap();
+    place.run(&["sft", "sft.toml", "--out", "published"]).ok();
+    place.run(&["sft", "sft.toml", "--set", "data.train.path=own", "--out", "imported"]).ok();
+    let rows = metrics(&place.path("published"));
+    assert!(rows.len() == 2 && rows[0].contains("sft/loss"), "{rows:?}");
+    assert_eq!(rows, metrics(&place.path("imported")));
+    // Reinforcement learning asks the first question, with its image alone.
+    let asked = place.run(&["rollout", "--model", "published/model", "--data", "own", "--index", "0"]).ok();
+    assert!(asked.contains("image 1   448x448") && !asked.contains("image 2"), "{asked}");
+}
+
+#[test]
 fn nothing_to_train_on_leaves_no_run() {
     let place = Place::new();
     place.run(&["data", "synth", "--out", "digits", "--samples", "3"]).ok();

@@ -170,6 +170,7 @@ mod tests {
             sample: Arc::new(Sample {
                 id: "s".into(),
                 images: Vec::new(),
+                later_images: Vec::new(),
                 question: String::new(),
                 answer: String::new(),
                 kind: String::new(),

@@ -107,12 +107,16 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, AnalysisEr
     JsonLines::open(path)?.collect()
 }
 
-/// Opens a file to append, making it and its folder where needed, and keeps other processes from doing so until it is closed.
-pub(super) fn claim(path: &Path) -> Result<File, AnalysisError> {
+fn open_to_append(path: &Path) -> Result<File, AnalysisError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(AnalysisError::io(folder))?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))?;
+    OpenOptions::new().create(true).append(true).open(path).map_err(AnalysisError::io(path))
+}
+
+/// Opens a file to append, making it and its folder where needed, and keeps other processes from doing so until it is closed.
+pub(super) fn claim(path: &Path) -> Result<File, AnalysisError> {
+    let file = open_to_append(path)?;
     // A lock of Windows would keep others from reading.
     if cfg!(unix) {
         file.try_lock().map_err(|error| match error {
@@ -143,7 +147,22 @@ impl LinesWriter {
     /// # Errors
     /// When the file cannot be written, or another process writes to it.
     pub fn open(path: &Path) -> Result<Self, AnalysisError> {
-        let file = claim(path)?;
+        Self::of(path, claim(path)?)
+    }
+
+    /// [`open`](Self::open) for a file that several processes write to, each for a moment: waits for the others.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn open_shared(path: &Path) -> Result<Self, AnalysisError> {
+        let file = open_to_append(path)?;
+        if cfg!(unix) {
+            file.lock().map_err(AnalysisError::io(path))?;
+        }
+        Self::of(path, file)
+    }
+
+    fn of(path: &Path, file: File) -> Result<Self, AnalysisError> {
         let bytes = fs::read(path).map_err(AnalysisError::io(path))?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(AnalysisError::io(path))?;
@@ -223,8 +242,15 @@ mod tests {
         writer.append(&1).unwrap();
         if cfg!(unix) {
             assert!(matches!(LinesWriter::open(&path).unwrap_err(), AnalysisError::Busy { .. }));
+            let waiting = std::thread::spawn({
+                let path = path.clone();
+                move || LinesWriter::open_shared(&path).unwrap().append(&3).unwrap()
+            });
+            writer.append(&2).unwrap();
+            drop(writer);
+            waiting.join().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
         }
-        drop(writer);
         fs::write(&path, "1\n2\n[3").unwrap();
         assert_eq!(read_lines::<u8>(&path).unwrap(), [1, 2]);
         LinesWriter::open(&path).unwrap().append(&"four").unwrap();

@@ -65,6 +65,7 @@ fn sample(i: usize) -> Arc<Sample> {
     Arc::new(Sample {
         id: format!("{kind}/{i:04}"),
         images: (0..count).map(|k| picture((i * 10 + k) as u64, spot(k as u64))).collect(),
+        later_images: Vec::new(),
         question: format!(
             "In which of the {count} images is the red lozenge <closest> to the left edge & how is it called?"
         ),

@@ -220,7 +220,10 @@ impl Coco {
         let answer = json!({"image": image + 1, "bbox_2d": object.bbox.to_array()}).to_string();
         let gold = vec![Gold { image: image + 1, bbox: object.bbox }];
         let (id, kind) = (id.to_owned(), kind.to_owned());
-        Ok((Sample { id, images, question, answer, kind, zooms_needed: None, gold, meta }, files))
+        Ok((
+            Sample { id, images, later_images: Vec::new(), question, answer, kind, zooms_needed: None, gold, meta },
+            files,
+        ))
     }
 
     /// A picture's pixels and file, if they are there and of the size that the annotation is for.
@@ -306,6 +309,7 @@ mod tests {
             Sample {
                 id,
                 images: Vec::new(),
+                later_images: Vec::new(),
                 question,
                 answer,
                 kind: kind.into(),

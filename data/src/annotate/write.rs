@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::Path;
 
-use imagent_core::{BoxFrame, Sample};
+use imagent_core::conversation::{CONVERSATION, MARK};
+use imagent_core::{BoxFrame, Role, Sample, Turn};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,8 +17,7 @@ use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::write::{Summary, write_rows_and};
 use crate::formats::reader::files;
-use crate::formats::text::MARK;
-use crate::formats::{Answer, Region, Select, Turn, open};
+use crate::formats::{Answer, Region, Select, open};
 
 /// The files that are written beside the samples.
 const SHAREGPT: &str = "sharegpt.jsonl";
@@ -84,11 +84,13 @@ pub fn samples_of(
     let reader = open(path, select)?;
     let count = limit.unwrap_or(usize::MAX).min(reader.len());
     Ok((0..count).map(move |position| {
-        let entry =
+        let mut entry =
             reader.entry(position).map_err(|error| (position.to_string(), Reject::BadImage(error.to_string())))?;
         if matches!(&entry.answer, Answer::Box(Region { image: None, .. })) && entry.pictures.len() > 1 {
             return Err((entry.id, Reject::NoImage));
         }
+        // The trajectory takes the place of the row's own conversation.
+        entry.later_pictures.clear();
         let (images, files) = files(&*reader, &entry).map_err(|(picture, problem)| {
             (entry.id.clone(), Reject::BadImage(format!("{:?}: {problem}", picture.name())))
         })?;
@@ -193,9 +195,9 @@ impl Annotator<'_> {
             text = other.unwrap_or(text);
         }
         let asked = format!("{}{}{}", MARK.repeat(sample.images.len()), sample.question, self.suffix);
-        let turn = |role: &str, content: &str| Turn { role: role.into(), content: content.into() };
+        let turns = [(Role::User, asked), (Role::Assistant, text)].map(|(role, content)| Turn { role, content });
         let meta = &mut sample.meta;
-        meta.insert("conversation".into(), json!([turn("user", &asked), turn("assistant", &text)]));
+        meta.insert(CONVERSATION.into(), json!(turns));
         meta.insert("box_frame".into(), json!(self.teller.frame));
         if self.teller.frame == BoxFrame::Shown {
             let sizes: Vec<[u32; 2]> = shown.iter().map(|size| [size.width, size.height]).collect();
@@ -222,8 +224,8 @@ fn export(folder: &Path) -> Result<(), DataError> {
         let line = line.map_err(DataError::io("read", &from))?;
         // The line was written a moment ago.
         let row: Value = serde_json::from_str(&line).unwrap_or_default();
-        let turns: Vec<Turn> = serde_json::from_value(row["meta"]["conversation"].clone()).unwrap_or_default();
-        let said = |turn: &Turn| json!({"from": if turn.role == "assistant" { "gpt" } else { "human" }, "value": turn.content});
+        let turns: Vec<Turn> = serde_json::from_value(row["meta"][CONVERSATION].clone()).unwrap_or_default();
+        let said = |turn: &Turn| json!({"from": if turn.role == Role::Assistant { "gpt" } else { "human" }, "value": turn.content});
         let conversations: Vec<Value> = turns.iter().map(said).collect();
         let row_of = |key: &str, turns: Value| json!({"id": row["id"], "images": row["images"], key: turns});
         writeln!(sharegpt, "{}", row_of("conversations", json!(conversations)))

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
+use imagent_core::conversation::CONVERSATION;
 use imagent_core::{BoxFrame, Gold, Sample, SampleError, SampleSource, WrittenBox};
 
 use super::cache::Cache;
@@ -93,12 +94,15 @@ impl Folder {
     /// When the position is too high or an image cannot be decoded.
     pub fn sample(&self, position: usize) -> Result<Sample, DataError> {
         let samples = self.rows.len();
-        let Some(Row { raw, images }) = self.rows.get(position) else {
+        let Some(Row { raw, images, asked }) = self.rows.get(position) else {
             return Err(DataError::NoSample { file: self.root.join(SAMPLES), position, samples });
         };
+        let mut images: Vec<_> = images.iter().map(|&number| self.image(number)).collect::<Result<_, _>>()?;
+        let later_images = images.split_off(*asked);
         Ok(Sample {
             id: raw.id.clone(),
-            images: images.iter().map(|&number| self.image(number)).collect::<Result<_, _>>()?,
+            images,
+            later_images,
             question: raw.question.clone(),
             answer: raw.answer.clone(),
             kind: raw.meta.kind.clone(),
@@ -135,39 +139,46 @@ impl Folder {
 
 /// A row as an entry: what `meta` says of the answer's kind, options and conversation is taken at its word.
 pub(crate) fn entry(row: &Row, images: &[ImageFile]) -> Entry {
-    let Row { raw, images: numbers } = row;
+    let Row { raw, images: numbers, asked } = row;
     let picture = |&number: &usize| {
         let ImageFile { name, path, .. } = &images[number];
         Picture::File { name: name.clone(), path: path.clone() }
     };
     let mut meta = raw.meta.rest.clone();
-    let [kind, options, question, conversation] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
+    let [kind, options, question] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
+    let conversation = raw.conversation();
+    if conversation.is_some() {
+        meta.shift_remove(CONVERSATION);
+    }
+    let mut pictures: Vec<Picture> = numbers.iter().map(picture).collect();
+    let later_pictures = pictures.split_off(*asked);
     let options: Vec<String> = serde_json::from_value(options).unwrap_or_default();
     let mut gold: Vec<Region> = raw.meta.gold.iter().map(region).collect();
-    let answer = answer(raw, kind.as_str(), &options, &mut gold);
+    let answer = answer(raw, *asked, kind.as_str(), &options, &mut gold);
     Entry {
         id: raw.id.clone(),
-        pictures: numbers.iter().map(picture).collect(),
+        pictures,
+        later_pictures,
         question: question.as_str().unwrap_or(&raw.question).to_owned(),
         options,
         answer,
         kind: raw.meta.kind.clone(),
         zooms_needed: raw.meta.zooms_needed,
         gold,
-        conversation: serde_json::from_value(conversation).unwrap_or_default(),
+        conversation: conversation.unwrap_or_default(),
         meta,
     }
 }
 
 /// The answer as `kind` says it is, else as it is written; a box that is gold as well is taken out there.
-fn answer(raw: &RawRow, kind: Option<&str>, options: &[String], gold: &mut Vec<Region>) -> Answer {
+fn answer(raw: &RawRow, asked: usize, kind: Option<&str>, options: &[String], gold: &mut Vec<Region>) -> Answer {
     let named = || ('A'..='Z').zip(options).find(|(_, option)| **option == raw.answer).map(|(letter, _)| letter);
     let found = match kind {
         Some("choice") => letter(&raw.answer).or_else(named).map(Answer::Choice),
         // Without a kind, a list of numbers may be just that.
         Some("box") | None => WrittenBox::read(&raw.answer)
             .filter(|written| kind.is_some() || written.image.is_some())
-            .map(|written| Answer::Box(answer_region(written, raw.images.len(), gold))),
+            .map(|written| Answer::Box(answer_region(written, asked, gold))),
         _ => None,
     };
     found.unwrap_or_else(|| Answer::Text(raw.answer.clone()))
@@ -198,6 +209,6 @@ impl SampleSource for Folder {
 
     fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
         let image = |&number: &usize| self.cache.prefetch(number, || decode(&self.images[number].path));
-        self.rows.get(position).map_or_else(Vec::new, |row| row.images.iter().filter_map(image).collect())
+        self.rows.get(position).map_or_else(Vec::new, |row| row.images[..row.asked].iter().filter_map(image).collect())
     }
 }

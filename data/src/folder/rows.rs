@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use imagent_core::Gold;
+use imagent_core::conversation::CONVERSATION;
+use imagent_core::{Asked, Gold, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -64,6 +65,22 @@ pub(crate) struct Row {
     pub(crate) raw: RawRow,
     /// Positions in [`Rows::images`].
     pub(crate) images: Vec<usize>,
+    /// How many of them the question is asked with; the others are of later turns of its conversation.
+    pub(crate) asked: usize,
+}
+
+impl RawRow {
+    /// The conversation that `meta` holds, if it is one.
+    pub(crate) fn conversation(&self) -> Option<Vec<Turn>> {
+        Vec::deserialize(self.meta.rest.get(CONVERSATION)?).ok()
+    }
+
+    /// How many images the question is asked with. A conversation that does not go with the images is for supervised training to refuse.
+    fn asked(&self) -> usize {
+        let images = self.images.len();
+        let asked = self.conversation().and_then(|turns| Asked::of(&turns, images).ok());
+        asked.map(|asked| asked.images).filter(|&asked| asked > 0).unwrap_or(images)
+    }
 }
 
 /// An image file that some line names.
@@ -135,12 +152,13 @@ impl Rows {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let raw: RawRow =
             serde_json::from_str(text).map_err(|error| DataError::Row { file, line, problem: without_line(&error) })?;
-        self.check(&raw)?;
+        let asked = raw.asked();
+        self.check(&raw, asked)?;
         let images = raw.images.iter().map(|name| self.resolve(name)).collect::<Result<_, _>>()?;
-        Ok(Row { raw, images })
+        Ok(Row { raw, images, asked })
     }
 
-    fn check(&mut self, raw: &RawRow) -> Result<(), DataError> {
+    fn check(&mut self, raw: &RawRow, asked: usize) -> Result<(), DataError> {
         let (file, line) = (self.file.clone(), self.line);
         let texts = [("id", raw.id.trim()), ("question", raw.question.trim()), ("answer", raw.answer.trim())];
         let empty = texts.into_iter().find(|(_, text)| text.is_empty()).map(|(field, _)| field);
@@ -152,7 +170,7 @@ impl Rows {
         }
         self.ids.insert(raw.id.clone(), line);
         for (nth, gold) in raw.meta.gold.iter().enumerate() {
-            gold_problem(gold, raw.images.len()).map_or(Ok(()), |problem| {
+            gold_problem(gold, asked).map_or(Ok(()), |problem| {
                 Err(DataError::Gold { file: file.clone(), line, number: nth + 1, problem })
             })?;
         }

@@ -27,6 +27,7 @@ fn sample(id: &str, shades: &[u8]) -> Sample {
     Sample {
         id: id.into(),
         images: shades.iter().map(|&shade| Arc::new(picture(shade))).collect(),
+        later_images: Vec::new(),
         question: "What is it ?".into(),
         answer: "3".into(),
         kind: "read".into(),

@@ -152,7 +152,7 @@ impl Writer {
             return Err(DataError::Unwritable { id: sample.id.clone(), problem });
         }
         self.ids.insert(sample.id.clone());
-        let images = sample.images.iter().enumerate();
+        let images = sample.all_images().enumerate();
         let images =
             images.map(|(nth, image)| self.image(&sample.id, image, files.get(nth))).collect::<Result<_, _>>()?;
         let row = RawRow {

@@ -1,10 +1,11 @@
 //! Multiple choice over several images: BLINK, MuirBench, Mantis-Eval, MMIU.
 
+use imagent_core::conversation::MARK;
 use serde_json::Value;
 
 use super::Format;
 use super::entry::{Answer, Entry};
-use super::text::{MARK, split_options};
+use super::text::split_options;
 use super::view::View;
 use crate::error::DataError;
 

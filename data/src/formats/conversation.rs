@@ -1,17 +1,19 @@
 //! Conversations: ShareGPT's and LLaVA's, OpenAI's, and MGrounding-630k's, which are ShareGPT with boxes.
 //!
-//! The question is the first turn of the user, the answer the assistant's last turn before the user speaks again. The whole
-//! conversation is kept beside them. An answer with one box, `<|box_start|>(x1,y1),(x2,y2)<|box_end|>` in thousandths, is that box, on
+//! The question is the user's first turn with an image, the answer the assistant's last turn before the user speaks again. The whole
+//! conversation is kept beside them, and the images of its later turns beside the question's. An answer with one box, `<|box_start|>(x1,y1),(x2,y2)<|box_end|>` in thousandths, is that box, on
 //! the image that the answer names, or else the question.
 
-use imagent_core::BoxFrame;
+use imagent_core::conversation::MARK;
+use imagent_core::{Asked, BoxFrame, Role, Turn};
 use serde_json::Value;
 
 use super::Format;
-use super::entry::{Answer, Entry, Picture, Region, Turn};
-use super::text::{MARK, image_named, only_box};
+use super::entry::{Answer, Entry, Picture, Region};
+use super::text::{image_named, only_box};
 use super::view::{View, plain};
 use crate::error::DataError;
+use crate::tables::IMAGE_KEYS;
 
 pub(super) const MGROUNDING: Format = Format {
     name: "mgrounding",
@@ -40,7 +42,7 @@ pub(super) const OPENAI: Format = Format {
 fn sharegpt(view: &View<'_>) -> Result<Entry, DataError> {
     let mut turns: Vec<Turn> = Vec::new();
     if let Some(system) = view.text("system") {
-        turns.push(Turn { role: "system".into(), content: system });
+        turns.push(Turn { role: Role::System, content: system });
     }
     for (nth, turn) in view.list("conversations").into_iter().enumerate() {
         let text = |key: &str| turn.get(key).and_then(Value::as_str);
@@ -48,30 +50,32 @@ fn sharegpt(view: &View<'_>) -> Result<Entry, DataError> {
             return Err(view.bad(format!("conversations[{nth}] is not {{from, value}}")));
         };
         let role = match from {
-            "human" | "user" => "user",
-            "gpt" | "assistant" | "function_call" => "assistant",
-            "system" => "system",
-            "observation" | "tool" => "tool",
+            "human" | "user" => Role::User,
+            "gpt" | "assistant" | "function_call" => Role::Assistant,
+            "system" => Role::System,
+            "observation" | "tool" => Role::Tool,
             other => return Err(view.bad(format!("conversations[{nth}] is from {other:?}"))),
         };
-        turns.push(Turn { role: role.into(), content: value.to_owned() });
+        turns.push(Turn { role, content: value.to_owned() });
     }
     let column = if view.cell("images").is_some() { "images" } else { "image" };
     entry(view, turns, view.pictures(column)?)
 }
 
 fn openai(view: &View<'_>) -> Result<Entry, DataError> {
-    let mut pictures = view.pictures("images")?;
+    let mut shown = Shown::new(view.pictures("images")?);
     let mut turns = Vec::new();
     for (nth, message) in view.list("messages").into_iter().enumerate() {
-        let role = message.get("role").and_then(Value::as_str);
-        let Some(role @ ("system" | "developer" | "user" | "assistant" | "tool")) = role else {
-            return Err(view.bad(format!("messages[{nth}] has no role that is known")));
+        let role = match message.get("role").and_then(Value::as_str) {
+            Some("system" | "developer") => Role::System,
+            Some("user") => Role::User,
+            Some("assistant") => Role::Assistant,
+            Some("tool") => Role::Tool,
+            _ => return Err(view.bad(format!("messages[{nth}] has no role that is known"))),
         };
-        let role = if role == "developer" { "system" } else { role };
         let text = match message.get("content") {
             Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Array(parts)) => Some(content(view, nth, parts, &mut pictures)?),
+            Some(Value::Array(parts)) => Some(content(view, nth, parts, &mut shown)?),
             _ => None,
         };
         let calls = message.get("tool_calls").filter(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()));
@@ -81,59 +85,100 @@ fn openai(view: &View<'_>) -> Result<Entry, DataError> {
             (None, Some(calls)) => calls.to_string(),
             (None, None) => return Err(view.bad(format!("messages[{nth}] has no content"))),
         };
-        turns.push(Turn { role: role.to_owned(), content });
+        turns.push(Turn { role, content });
     }
-    entry(view, turns, pictures)
+    entry(view, turns, shown.all())
 }
 
-/// The parts of a message as text; images among them join `pictures`.
-fn content(view: &View<'_>, nth: usize, parts: &[Value], pictures: &mut Vec<Picture>) -> Result<String, DataError> {
+/// The images of a row of messages.
+struct Shown {
+    /// Those of its column, each with whether a message has shown it.
+    column: Vec<(Picture, bool)>,
+    /// Those that messages hold or point to, in order.
+    placed: Vec<Picture>,
+}
+
+impl Shown {
+    fn new(column: Vec<Picture>) -> Self {
+        Self { column: column.into_iter().map(|picture| (picture, false)).collect(), placed: Vec::new() }
+    }
+
+    /// Places the image of the column that a part without one points to: the one that it names, else the next.
+    fn place(&mut self, named: Option<usize>) -> Result<(), String> {
+        let next = self.column.iter().position(|(_, is_placed)| !is_placed);
+        let images = self.column.len();
+        let column = named.or(next).and_then(|at| self.column.get_mut(at));
+        let (picture, is_placed) = column.ok_or_else(|| match named {
+            Some(at) => format!("shows image {at}, counted from 0, of {images}"),
+            None => format!("shows an image more than the {images} of `images`"),
+        })?;
+        *is_placed = true;
+        self.placed.push(picture.clone());
+        Ok(())
+    }
+
+    /// All in order; those of the column that no part points to come first.
+    fn all(self) -> Vec<Picture> {
+        let rest = self.column.into_iter().filter(|(_, is_placed)| !is_placed).map(|(picture, _)| picture);
+        rest.chain(self.placed).collect()
+    }
+}
+
+/// The parts of a message as text; its images join those that are shown.
+fn content(view: &View<'_>, nth: usize, parts: &[Value], shown: &mut Shown) -> Result<String, DataError> {
     let mut text = String::new();
     for (part, value) in parts.iter().enumerate() {
+        let has = |key: &str| value.get(key).is_some_and(|inner| !inner.is_null());
         match value.get("type").and_then(Value::as_str) {
-            Some("text") => text.push_str(value.get("text").and_then(Value::as_str).unwrap_or_default()),
-            Some("image" | "image_url") => {
-                let mut picture = view.picture(value, "messages", None)?;
-                if let Picture::Cell { cell, .. } = &mut picture {
-                    // A cell within a cell: `tables` follows the path.
-                    cell.column = format!("messages/{nth}/content/{part}");
+            Some("text" | "input_text" | "output_text") => {
+                text.push_str(value.get("text").and_then(Value::as_str).unwrap_or_default());
+            }
+            Some("image" | "image_url" | "input_image") => {
+                if IMAGE_KEYS.into_iter().chain(["path"]).any(has) {
+                    let mut picture = view.picture(value, "messages", None)?;
+                    if let Picture::Cell { cell, .. } = &mut picture {
+                        // A cell within a cell: `tables` follows the path.
+                        cell.column = format!("messages/{nth}/content/{part}");
+                    }
+                    shown.placed.push(picture);
+                } else {
+                    let named = value.get("index").and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
+                    shown.place(named).map_err(|problem| view.bad(format!("messages[{nth}] {problem}")))?;
                 }
-                pictures.push(picture);
                 text.push_str(MARK);
             }
-            other => return Err(view.bad(format!("messages[{nth}] has a part of type {other:?}"))),
+            other => {
+                let kind = other.map_or_else(|| "no type".to_owned(), |kind| format!("the type {kind:?}"));
+                return Err(view.bad(format!("messages[{nth}] has a part of {kind}")));
+            }
         }
     }
     Ok(text)
 }
 
-fn entry(view: &View<'_>, turns: Vec<Turn>, pictures: Vec<Picture>) -> Result<Entry, DataError> {
-    let first = turns.iter().position(|turn| turn.role == "user");
-    let first = first.ok_or_else(|| view.bad("nobody asks: there is no turn of the user"))?;
-    let after = turns[first + 1..].iter().take_while(|turn| turn.role != "user");
-    let reply = after.filter(|turn| turn.role == "assistant").last();
+fn entry(view: &View<'_>, turns: Vec<Turn>, mut pictures: Vec<Picture>) -> Result<Entry, DataError> {
+    let asked = Asked::of(&turns, pictures.len()).map_err(|problem| view.bad(problem))?;
+    if asked.images == 0 && !pictures.is_empty() {
+        return Err(view.bad("no turn of the user has an image"));
+    }
+    let later_pictures = pictures.split_off(asked.images);
+    let after = turns[asked.turn + 1..].iter().take_while(|turn| turn.role != Role::User);
+    let reply = after.filter(|turn| turn.role == Role::Assistant).last();
     let reply = reply.ok_or_else(|| view.bad("nobody answers: there is no turn of the assistant after the user's"))?;
-    let question = turns[first].content.clone();
+    let asking = &turns[asked.turn];
     let answer = match only_box(&reply.content) {
         Some(corners) => {
-            let named = image_named(&reply.content).or_else(|| image_named(&question));
+            let named = image_named(&reply.content).or_else(|| image_named(&asking.content));
             let image = named.or((pictures.len() == 1).then_some(1));
             Answer::Box(Region { image, corners, frame: BoxFrame::Relative1000 })
         }
         None => Answer::Text(reply.content.trim().to_owned()),
     };
-    let marks = |turn: &Turn| turn.content.matches(MARK).count();
-    let all: usize = turns.iter().map(marks).sum();
-    if all != 0 && all != pictures.len() {
-        return Err(view.bad(format!("{all} `{MARK}` for {} images", pictures.len())));
-    }
-    let mut pictures = pictures;
-    if all != 0 {
-        // Images of later turns are not the question's.
-        let before: usize = turns[..first].iter().map(marks).sum();
-        pictures = pictures.drain(before..before + marks(&turns[first])).collect();
-    }
+    // Images that were shown before it are shown with the question.
+    let before = if asking.images() == 0 { 0 } else { pictures.len() - asking.images() };
+    let question = MARK.repeat(before) + &asking.content;
     let mut entry = view.entry(pictures, question, answer);
+    entry.later_pictures = later_pictures;
     if let Some(kind) = ["type", "task", "category"].into_iter().find_map(|key| view.cell(key).and_then(plain)) {
         entry.kind = kind;
     }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{BBox, BoxFrame, Gold, ImageSizes, Original, Sample, Size};
-use serde::{Deserialize, Serialize};
+use imagent_core::conversation::CONVERSATION;
+use imagent_core::{BBox, BoxFrame, Gold, ImageSizes, Original, Sample, Size, Turn};
 use serde_json::{Map, Value, json};
 
 use crate::tables::{CellPath, Spot};
 
-/// Keys of a sample's `meta` that an entry fills.
-pub(crate) const KEYS: [&str; 4] = ["answer_kind", "options", "question", "conversation"];
+/// Keys of a sample's `meta` that an entry fills, besides the conversation.
+pub(crate) const KEYS: [&str; 3] = ["answer_kind", "options", "question"];
 
 /// A box on an image, in the frame in which it was published.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,22 +82,15 @@ impl Picture {
     }
 }
 
-/// A turn of a published conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// `system`, `user`, `assistant` or `tool`; a call of a tool is the assistant's.
-    pub role: String,
-    /// What is said; images stand as `<image>`.
-    pub content: String,
-}
-
 /// One row of a dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Unique within the dataset, and the same whenever it is read.
     pub id: String,
-    /// The images in order.
+    /// The question's images in order.
     pub pictures: Vec<Picture>,
+    /// Those of later turns of the conversation.
+    pub later_pictures: Vec<Picture>,
     /// The question without its options and without instructions on how to answer, as far as the format tells them apart.
     pub question: String,
     /// The options of a multiple choice, without letters.
@@ -123,10 +116,16 @@ impl Entry {
         std::iter::once(self.question.clone()).chain(letters).collect()
     }
 
-    /// The entry with its images, as a sample. Boxes become pixels of the image files and are cut to the image; one without an
+    /// All images of the row: the question's, and those of later turns.
+    pub fn all_pictures(&self) -> impl Iterator<Item = &Picture> {
+        self.pictures.iter().chain(&self.later_pictures)
+    }
+
+    /// The entry with [all its images](Self::all_pictures), as a sample. Boxes become pixels of the image files and are cut to the image; one without an
     /// image is on the last. `meta` gets `answer_kind`, and `options`, `question` (without options) and `conversation` where
     /// there are any.
-    pub fn sample(&self, images: Vec<Arc<RgbImage>>) -> Sample {
+    pub fn sample(&self, mut images: Vec<Arc<RgbImage>>) -> Sample {
+        let later_images = images.split_off(self.pictures.len().min(images.len()));
         let mut gold: Vec<Gold> = self.gold.iter().filter_map(|region| on_file(region, &images)).collect();
         let answer = match &self.answer {
             Answer::Text(text) => text.clone(),
@@ -144,11 +143,12 @@ impl Entry {
             meta.insert("question".into(), json!(self.question));
         }
         if !self.conversation.is_empty() {
-            meta.insert("conversation".into(), json!(self.conversation));
+            meta.insert(CONVERSATION.into(), json!(self.conversation));
         }
         Sample {
             id: self.id.clone(),
             images,
+            later_images,
             question: self.prompt(),
             answer,
             kind: self.kind.clone(),

@@ -28,7 +28,7 @@ mod verl;
 pub(crate) mod view;
 mod vstar;
 
-pub use entry::{Answer, Entry, Picture, Region, Turn};
+pub use entry::{Answer, Entry, Picture, Region};
 pub use import::import;
 pub use preview::Preview;
 pub use reader::{BadRow, Published, Reader, open, open_without};

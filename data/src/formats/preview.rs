@@ -1,13 +1,11 @@
 //! A contact sheet: a row of thumbnails for each of the first samples, their boxes drawn in.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use image::imageops::{replace, thumbnail};
 use image::{Rgb, RgbImage};
 
 use super::entry::{Entry, on_image};
-use crate::error::DataError;
 use crate::folder::write::png;
 
 /// Samples on a sheet.
@@ -48,15 +46,12 @@ impl Preview {
         sheet
     }
 
-    /// Writes the sheet as a PNG file.
+    /// The sheet as a PNG file.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn write(&self, file: &Path) -> Result<(), DataError> {
-        let bytes = png(&self.sheet()).map_err(|problem| DataError::NotADataset { path: file.into(), problem })?;
-        let part = file.with_extension(format!("part-{}", std::process::id()));
-        std::fs::write(&part, bytes).map_err(DataError::io("write", &part))?;
-        std::fs::rename(&part, file).map_err(DataError::io("write", file))
+    /// A text that says why it cannot be one.
+    pub fn png(&self) -> Result<Vec<u8>, String> {
+        png(&self.sheet())
     }
 }
 

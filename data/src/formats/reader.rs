@@ -15,6 +15,7 @@ use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::cache::Cache;
 use crate::folder::{CACHE_MIB, Folder, SAMPLES};
+use crate::tables::Row;
 
 /// A dataset of any format.
 pub trait Reader: SampleSource + Debug {
@@ -27,11 +28,11 @@ pub trait Reader: SampleSource + Debug {
     /// When the position is too high, or the row cannot be read any more.
     fn entry(&self, position: usize) -> Result<Entry, DataError>;
 
-    /// The file of an image, as it is.
+    /// The files of all images of an entry, as they are.
     ///
     /// # Errors
-    /// A text that says why it cannot be had, without the row.
-    fn bytes(&self, picture: &Picture) -> Result<Vec<u8>, String>;
+    /// The first image that cannot be had, and why, without the row.
+    fn files<'a>(&self, entry: &'a Entry) -> Result<Vec<Vec<u8>>, (&'a Picture, String)>;
 
     /// The sample at `position`, its images decoded.
     ///
@@ -78,16 +79,15 @@ pub fn open_without(path: &Path, select: Select<'_>, bad: &mut BadRow<'_>) -> Re
 /// Images, and the files that they were read from.
 pub(crate) type Files = (Vec<Arc<RgbImage>>, Vec<Vec<u8>>);
 
-/// The images of an entry with their files; else which cannot be read, and why.
+/// All images of an entry with their files; else which cannot be read, and why.
 pub(crate) fn files<'a>(reader: &dyn Reader, entry: &'a Entry) -> Result<Files, (&'a Picture, String)> {
-    let (mut images, mut files) = (Vec::new(), Vec::new());
-    for picture in &entry.pictures {
-        let bytes = reader.bytes(picture).map_err(|problem| (picture, problem))?;
-        let image = picture::decode(&bytes).map_err(|error| (picture, error.to_string()))?;
-        images.push(Arc::new(image));
-        files.push(bytes);
-    }
-    Ok((images, files))
+    let files = reader.files(entry)?;
+    let decoded = entry.all_pictures().zip(&files);
+    let decoded = decoded.map(|(picture, file)| match picture::decode(file) {
+        Ok(image) => Ok(Arc::new(image)),
+        Err(error) => Err((picture, error.to_string())),
+    });
+    Ok((decoded.collect::<Result<_, _>>()?, files))
 }
 
 /// Decides about a bad row: `Ok` leaves it out, an error ends the reading.
@@ -148,8 +148,8 @@ impl Published {
         let (mut rows, mut numbers, mut failed) = (Vec::new(), Numbers::default(), None);
         source.scan_at(&mut |row| match row {
             Ok((at, entry)) => {
-                let dear = !source.tables[at.table].table.has_lines();
-                let images = entry.pictures.iter().map(|picture| numbers.of(picture)).collect();
+                let dear = source.tables[at.table].table.is_dear();
+                let images = entry.all_pictures().map(|picture| numbers.of(picture)).collect();
                 rows.push(Slot { at, held: dear.then(|| Box::new(entry)), images });
                 ControlFlow::Continue(())
             }
@@ -173,8 +173,8 @@ impl Published {
         self.rows.get(position).ok_or_else(none)
     }
 
-    fn decode(&self, picture: &Picture) -> Result<RgbImage, String> {
-        picture::decode(&self.source.bytes(picture)?).map_err(|error| error.to_string())
+    fn decode(&self, picture: &Picture, read: &mut Option<Row>) -> Result<RgbImage, String> {
+        picture::decode(&self.source.bytes(picture, read)?).map_err(|error| error.to_string())
     }
 }
 
@@ -192,20 +192,23 @@ impl Reader for Published {
         })
     }
 
-    fn bytes(&self, picture: &Picture) -> Result<Vec<u8>, String> {
-        self.source.bytes(picture)
+    fn files<'a>(&self, entry: &'a Entry) -> Result<Vec<Vec<u8>>, (&'a Picture, String)> {
+        let mut read = None;
+        let file = |picture| self.source.bytes(picture, &mut read).map_err(|problem| (picture, problem));
+        entry.all_pictures().map(file).collect()
     }
 
     fn sample(&self, position: usize) -> Result<Sample, DataError> {
         let entry = self.entry(position)?;
         let slot = self.slot(position)?;
+        let mut read = None;
         let image = |(picture, number): (&Picture, &usize)| {
-            self.cache.get(*number, || self.decode(picture)).map_err(|problem| {
+            self.cache.get(*number, || self.decode(picture, &mut read)).map_err(|problem| {
                 let place = self.source.place(slot.at);
                 DataError::BadRow { place, problem: format!("image {:?}: {problem}", picture.name()) }
             })
         };
-        let images = entry.pictures.iter().zip(&slot.images).map(image).collect::<Result<_, _>>()?;
+        let images = entry.all_pictures().zip(&slot.images).map(image).collect::<Result<_, _>>()?;
         Ok(entry.sample(images))
     }
 
@@ -225,7 +228,9 @@ impl SampleSource for Published {
 
     fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
         let (Ok(slot), Ok(entry)) = (self.slot(position), self.entry(position)) else { return Vec::new() };
-        let image = |(picture, number): (&Picture, &usize)| self.cache.prefetch(*number, || self.decode(picture));
+        let mut read = None;
+        let image =
+            |(picture, number): (&Picture, &usize)| self.cache.prefetch(*number, || self.decode(picture, &mut read));
         entry.pictures.iter().zip(&slot.images).filter_map(image).collect()
     }
 }
@@ -241,11 +246,12 @@ impl Reader for Folder {
         self.entry_at(position).ok_or_else(none)
     }
 
-    fn bytes(&self, picture: &Picture) -> Result<Vec<u8>, String> {
-        match picture {
+    fn files<'a>(&self, entry: &'a Entry) -> Result<Vec<Vec<u8>>, (&'a Picture, String)> {
+        let bytes = |picture: &Picture| match picture {
             Picture::File { path, .. } => crate::folder::decode::bytes(path),
             Picture::Cell { .. } => Err("not an image of this dataset".into()),
-        }
+        };
+        entry.all_pictures().map(|picture| bytes(picture).map_err(|problem| (picture, problem))).collect()
     }
 
     fn sample(&self, position: usize) -> Result<Sample, DataError> {

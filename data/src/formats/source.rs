@@ -20,7 +20,7 @@ const ARCHIVES: [&str; 8] = [".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", "
 /// Bad rows at the front of a table that are passed over in search of its columns.
 const PATIENCE: usize = 100;
 
-/// Names of splits, which begin the names of their files.
+/// Names of splits, which begin the names of their files, or of the folders in which they lie.
 const SPLITS: [&str; 5] = ["train", "validation", "val", "dev", "test"];
 
 /// A dataset that was found, before its rows are read.
@@ -101,10 +101,10 @@ impl Source {
             return Err(DataError::NoFolder { path: path.into() });
         };
         let root = Root::open(&folder).map_err(DataError::io("resolve", path))?;
-        let Listing { tables, archives } = listing.without_doubles().of_split(path, select.split)?;
+        let Listing { tables, archives } = listing.without_doubles().of_split(path, &root, select.split)?;
         let Chosen { format, tables, unreadable, others } = choose(path, &root, tables, wanted, &archives)?;
         if select.split.is_none() {
-            one_split(path, &tables)?;
+            one_split(path, &root, &tables)?;
         }
         Ok(Self { path: path.into(), root, format, tables, unreadable, others, archives })
     }
@@ -169,13 +169,13 @@ impl Source {
         self.tables[at.table].table.place(at.spot)
     }
 
-    /// The bytes of an image's file, or why they cannot be had.
-    pub(super) fn bytes(&self, picture: &Picture) -> Result<Vec<u8>, String> {
+    /// The bytes of an image's file, or why they cannot be had. `read` goes from image to image of an entry.
+    pub(super) fn bytes(&self, picture: &Picture, read: &mut Option<Row>) -> Result<Vec<u8>, String> {
         match picture {
             Picture::File { path, .. } => crate::folder::decode::bytes(path),
             Picture::Cell { table, spot, cell, path } => {
                 let part = &self.tables[*table];
-                match part.table.cell(*spot, cell).map_err(|error| error.to_string())? {
+                match part.table.cell(*spot, cell, read).map_err(|error| error.to_string())? {
                     Some(Cell::Bytes(bytes)) => Ok(bytes),
                     Some(Cell::Text(text)) => base64(&text),
                     None => {
@@ -189,6 +189,9 @@ impl Source {
         }
     }
 }
+
+/// Texts of fewer bytes are quoted where they are no image: they were meant as something else.
+const SHORT: usize = 256;
 
 /// Base64 with or without padding, white space and the head of a data address.
 fn base64(text: &str) -> Result<Vec<u8>, String> {
@@ -204,7 +207,11 @@ fn base64(text: &str) -> Result<Vec<u8>, String> {
         true => text.split_ascii_whitespace().collect::<String>().into(),
         false => text.into(),
     };
-    GeneralPurpose::new(&STANDARD, config).decode(packed.as_bytes()).map_err(|error| format!("not base64: {error}"))
+    let decoded = GeneralPurpose::new(&STANDARD, config).decode(packed.as_bytes());
+    if text.len() < SHORT && !decoded.as_ref().is_ok_and(|bytes| image::guess_format(bytes).is_ok()) {
+        return Err(format!("{text:?} is neither a file of the dataset nor an image in base64"));
+    }
+    decoded.map_err(|error| format!("not base64: {error}"))
 }
 
 impl Listing {
@@ -257,27 +264,35 @@ impl Listing {
     }
 
     /// Only the tables of the split.
-    fn of_split(mut self, path: &Path, split: Option<&str>) -> Result<Self, DataError> {
+    fn of_split(mut self, path: &Path, root: &Root, split: Option<&str>) -> Result<Self, DataError> {
         let Some(split) = split else { return Ok(self) };
-        self.tables.retain(|table| begins(table, split));
+        self.tables.retain(|table| split_of(root, table, &[&[split], &SPLITS[..]].concat()) == Some(split));
         if self.tables.is_empty() {
-            let problem = format!("has no table whose name begins with {split:?}");
+            let problem = format!("has no table whose name, or whose folder's, begins with {split:?}");
             return Err(DataError::NotADataset { path: path.into(), problem });
         }
         Ok(self)
     }
 }
 
-/// Whether the name of a table is that of a split, alone or before something that is no letter: `train-00000-of-00002.parquet`.
-fn begins(table: &Path, split: &str) -> bool {
-    let name = table.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+/// The split of a table, out of these: its own name says it, or that of the nearest folder below the root that says one.
+fn split_of<'a>(root: &Root, table: &Path, splits: &[&'a str]) -> Option<&'a str> {
+    let relative = table.strip_prefix(root.path()).unwrap_or(table).with_extension("");
+    let named = |part: std::path::Component<'_>| {
+        let name = part.as_os_str().to_string_lossy().to_lowercase();
+        splits.iter().copied().find(|split| begins(&name, split))
+    };
+    relative.components().rev().find_map(named)
+}
+
+/// Whether a name is that of a split, alone or before something that is no letter: `train-00000-of-00002`.
+fn begins(name: &str, split: &str) -> bool {
     name.strip_prefix(&split.to_lowercase()).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
 }
 
 /// Refuses tables of several splits: to train on what is meant for a test is an error that nobody sees.
-fn one_split(path: &Path, tables: &[Part]) -> Result<(), DataError> {
-    let split = |part: &Part| SPLITS.into_iter().find(|split| begins(part.table.file(), split));
-    let splits: BTreeSet<&str> = tables.iter().filter_map(split).collect();
+fn one_split(path: &Path, root: &Root, tables: &[Part]) -> Result<(), DataError> {
+    let splits: BTreeSet<&str> = tables.iter().filter_map(|part| split_of(root, part.table.file(), &SPLITS)).collect();
     if splits.len() < 2 {
         return Ok(());
     }
@@ -335,7 +350,7 @@ fn choose(
     archives: &[String],
 ) -> Result<Chosen, DataError> {
     let (mut format, mut tables) = (wanted, Vec::new());
-    let (mut unreadable, mut others) = (Vec::new(), Vec::new());
+    let (mut unreadable, mut others, mut empty) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         let Some(table) = tables::open(&file) else { continue };
         let relative = file.strip_prefix(root.path()).unwrap_or(&file).with_extension("");
@@ -346,7 +361,10 @@ fn choose(
                 unreadable.push(error);
                 continue;
             }
-            Ok((Front::Empty, _)) => continue,
+            Ok((Front::Empty, _)) => {
+                empty.push(file);
+                continue;
+            }
         };
         let fits = |format: &&'static Format| (format.fits)(&stem, &keys);
         format = format.or_else(|| FORMATS.into_iter().find(fits));
@@ -354,7 +372,8 @@ fn choose(
             let below = relative.parent().unwrap_or(Path::new("")).to_owned();
             tables.push(Part { table, stem, below });
         } else {
-            others.push((file, keys.0.join(", ")));
+            let columns = if keys.0.is_empty() { "no columns".to_owned() } else { keys.0.join(", ") };
+            others.push((file, columns));
         }
     }
     match format {
@@ -363,6 +382,7 @@ fn choose(
             Some(error) => error,
             None => {
                 let seen = others.first().map(|(file, keys)| format!("{} has {keys}", file.display()));
+                let seen = seen.or_else(|| empty.first().map(|file| format!("{} has no rows", file.display())));
                 DataError::NotADataset { path: path.into(), problem: nothing(format, archives, seen.as_ref()) }
             }
         }),

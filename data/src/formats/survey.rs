@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::{BoxFrame, WrittenBox, picture};
+use imagent_core::conversation::CONVERSATION;
+use imagent_core::{Asked, BoxFrame, WrittenBox, picture};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::open::entry;
-use crate::folder::rows::{RawRow, Rows};
+use crate::folder::rows::{RawRow, Row, Rows};
 use crate::tables::Place;
 
 /// Qwen2.5-VL's image processor refuses images with a side this many times the other.
@@ -55,7 +56,7 @@ pub enum Finding<'a> {
     Problem(&'a DataError),
     /// Something is odd: a box that leaves its image, say, where the format is not ours.
     Warning(&'a DataError),
-    /// A good row with its images.
+    /// A good row with its question's images.
     Row(&'a Entry, &'a [Arc<RgbImage>]),
 }
 
@@ -79,6 +80,9 @@ pub fn survey(
     Ok(surveyor.survey)
 }
 
+/// The file of an image.
+type Bytes<'a> = dyn FnMut(&Picture) -> Result<Vec<u8>, String> + 'a;
+
 struct Surveyor<'a> {
     own: bool,
     /// Sizes of image files met before.
@@ -95,13 +99,15 @@ impl Surveyor<'_> {
         while self.survey.rows < limit
             && let Some(row) = rows.next()
         {
-            let place = Place { file: rows.file().into(), number: rows.line(), lines: true };
+            let place = Place { file: rows.file().into(), number: rows.line(), is_line: true };
             let unreadable = matches!(row, Err(DataError::Io { .. }));
-            if let Some(problem) = row.as_ref().ok().and_then(|row| answer_problem(&row.raw)) {
+            if let Some(problem) =
+                row.as_ref().ok().and_then(|row| answer_problem(row).or_else(|| conversation_problem(&row.raw)))
+            {
                 self.problem(&DataError::BadRow { place: place.clone(), problem });
             }
             let row = row.map(|row| entry(&row, &rows.images));
-            self.row(row.map(|entry| (place, entry)), &|picture| match picture {
+            self.row(row.map(|entry| (place, entry)), &mut |picture| match picture {
                 Picture::File { path, .. } => crate::folder::decode::bytes(path),
                 Picture::Cell { .. } => Err("not a file".into()),
             });
@@ -126,7 +132,8 @@ impl Surveyor<'_> {
                 return ControlFlow::Break(());
             }
             let row = row.map(|(at, entry)| (source.place(at), entry));
-            self.row(row, &|picture| source.bytes(picture));
+            let mut read = None;
+            self.row(row, &mut |picture| source.bytes(picture, &mut read));
             ControlFlow::Continue(())
         });
         self.end(source.path.clone());
@@ -143,14 +150,14 @@ impl Surveyor<'_> {
         (self.tell)(Finding::Problem(error));
     }
 
-    fn row(&mut self, row: Result<(Place, Entry), DataError>, bytes: &dyn Fn(&Picture) -> Result<Vec<u8>, String>) {
+    fn row(&mut self, row: Result<(Place, Entry), DataError>, bytes: &mut Bytes<'_>) {
         self.survey.rows += 1;
         let (place, entry) = match row {
             Ok(row) => row,
             Err(error) => return self.problem(&error),
         };
         let mut images = Vec::new();
-        for picture in &entry.pictures {
+        for picture in entry.all_pictures() {
             match self.image(picture, bytes) {
                 Ok(image) => images.push(image),
                 Err(problem) => {
@@ -159,10 +166,11 @@ impl Surveyor<'_> {
                 }
             }
         }
-        if images.len() < entry.pictures.len() {
+        if images.len() < entry.all_pictures().count() {
             return;
         }
-        self.boxes(&place, &entry, &images);
+        let shown = &images[..entry.pictures.len()];
+        self.boxes(&place, &entry, shown);
         for problem in odd(&entry, &images) {
             (self.tell)(Finding::Warning(&DataError::BadRow { place: place.clone(), problem }));
         }
@@ -170,15 +178,11 @@ impl Surveyor<'_> {
         *kinds.entry(entry.kind.clone()).or_default() += 1;
         *answers.entry(entry.answer.kind().to_owned()).or_default() += 1;
         *images_a_row.entry(images.len()).or_default() += 1;
-        (self.tell)(Finding::Row(&entry, &images));
+        (self.tell)(Finding::Row(&entry, shown));
     }
 
     /// An image, decoded; a file that was counted before is not counted again.
-    fn image(
-        &mut self,
-        picture: &Picture,
-        bytes: &dyn Fn(&Picture) -> Result<Vec<u8>, String>,
-    ) -> Result<Arc<RgbImage>, String> {
+    fn image(&mut self, picture: &Picture, bytes: &mut Bytes<'_>) -> Result<Arc<RgbImage>, String> {
         let file = if let Picture::File { path, .. } = picture { Some(path) } else { None };
         if let Some(Err(problem)) = file.and_then(|path| self.seen.get(path)) {
             return Err(problem.clone());
@@ -251,8 +255,8 @@ fn odd(entry: &Entry, images: &[Arc<RgbImage>]) -> Vec<String> {
 }
 
 /// What is wrong with an answer of our own folder, by what the row says it is.
-fn answer_problem(raw: &RawRow) -> Option<String> {
-    let RawRow { answer, images, meta, .. } = raw;
+fn answer_problem(row: &Row) -> Option<String> {
+    let RawRow { answer, meta, .. } = &row.raw;
     let kind = meta.rest.get("answer_kind")?;
     match kind.as_str() {
         Some("text") => None,
@@ -266,9 +270,19 @@ fn answer_problem(raw: &RawRow) -> Option<String> {
         Some("box") => match WrittenBox::read(answer) {
             None => Some(format!("`answer` {answer:?} is no box")),
             Some(WrittenBox { image, .. }) => image
-                .filter(|image| !(1..=images.len()).contains(image))
-                .map(|image| format!("`answer` is on image {image}, which is none of the sample's {}", images.len())),
+                .filter(|image| !(1..=row.asked).contains(image))
+                .map(|image| format!("`answer` is on image {image}, which is none of the sample's {}", row.asked)),
         },
         _ => Some(format!("`answer_kind` {kind} is none of text, choice and box")),
     }
+}
+
+/// Why the conversation of a row of our own folder is none that can be trained on.
+fn conversation_problem(raw: &RawRow) -> Option<String> {
+    raw.meta.rest.get(CONVERSATION)?;
+    let problem = match raw.conversation() {
+        Some(turns) => Asked::of(&turns, raw.images.len()).err()?,
+        None => "not a list of {role, content}".to_owned(),
+    };
+    Some(format!("`{CONVERSATION}`: {problem}"))
 }

@@ -16,6 +16,7 @@ use super::*;
 use crate::folder::Folder;
 use crate::tables::{Cell, CellPath, Spot};
 
+mod conversations;
 mod odd;
 
 /// The bytes of a picture whose every pixel is `(shade, 0, 0)`.
@@ -166,8 +167,8 @@ fn bad_rows_of_a_tsv_are_all_told_with_their_lines() {
     let wanted: [&[&str]; 5] = [
         &["hr_bench_8k.tsv:4: 3 cells in a table of 10 columns"],
         &["hr_bench_8k.tsv:5: the answer E is none of the 4 options"],
-        &["hr_bench_8k.tsv:7: image \"image\": not base64"],
-        &["hr_bench_8k.tsv:9: image \"image\": not an image"],
+        &["hr_bench_8k.tsv:7: image \"image\": \"@@@@\" is neither", "base64"],
+        &["hr_bench_8k.tsv:9: image \"image\": \"aGVsbG8=\" is neither"],
         &["hr_bench_8k.tsv:11", "`image` has an image without content"],
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");
@@ -286,28 +287,6 @@ fn mgrounding_answers_are_boxes_where_there_is_one() {
 }
 
 #[test]
-fn conversations_keep_all_turns() {
-    let sharegpt = json!({"id": 1, "image": "a.jpg", "system": "Be short.", "conversations": [
-        {"from": "human", "value": "<image>\nWhat?"}, {"from": "function_call", "value": "{}"}, {"from": "observation", "value": "seen"},
-        {"from": "gpt", "value": "A cup."}, {"from": "human", "value": "Sure?"}, {"from": "gpt", "value": "Yes."}]});
-    let dir = with_images(&["a.jpg"], &[("train.jsonl", format!("{sharegpt}\r\n"))]);
-    let entry = open(dir.path(), None).unwrap().entry(0).unwrap();
-    assert_eq!((entry.question.as_str(), entry.answer), ("What?", Answer::Text("A cup.".into())));
-    let roles: Vec<&str> = entry.conversation.iter().map(|turn| turn.role.as_str()).collect();
-    assert_eq!(roles, ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]);
-
-    let address = format!("data:image/png;base64,{}", base64(7));
-    let openai = json!({"messages": [
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}, {"type": "text", "text": "What?"},
-            {"type": "image_url", "image_url": {"url": "a.jpg"}}]},
-        {"role": "assistant", "content": "A cup."}]});
-    fs::write(dir.path().join("train.jsonl"), openai.to_string()).unwrap();
-    let dataset = open(dir.path(), None).unwrap();
-    assert_eq!((dataset.format(), shades(&dataset.sample(0).unwrap())), ("openai", vec![7, 1]));
-    assert_eq!(dataset.sample(0).unwrap().question, "What?image 2");
-}
-
-#[test]
 fn bad_rows_of_json_are_all_told_with_their_lines() {
     let row = |image: &str| {
         json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}).to_string()
@@ -346,6 +325,27 @@ fn bad_rows_of_json_are_all_told_with_their_lines() {
         for (text, (nth, part)) in found.iter().zip(wanted) {
             assert_has(text, &[&format!("{name}:{}", nth + first), part]);
         }
+    }
+}
+
+#[test]
+fn rows_of_one_line_are_told_by_number() {
+    let row = |image: &str| json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    let rows: Vec<Value> = ["b.jpg", "a.jpg", "b.jpg", "a.jpg"].map(row).into();
+    let dir = with_images(&["a.jpg"], &[("t.json", json!(rows).to_string())]);
+    let found = problems(dir.path(), None);
+    assert_eq!(found.len(), 2);
+    assert_has(&found[0], &["t.json:1: image \"b.jpg\""]);
+    assert_has(&found[1], &["t.json:row 3: image \"b.jpg\""]);
+    // Lines count where a row begins one, and a file that breaks off says within which row.
+    let text = format!("[{}, {},\n{}, {}", rows[1], rows[0], rows[0], &rows[2].to_string()[..20]);
+    fs::write(dir.path().join("t.json"), text).unwrap();
+    let found = problems(dir.path(), None);
+    assert_eq!(found.len(), 3);
+    for (text, part) in
+        found.iter().zip(["t.json:row 2: image", "t.json:2: image", "t.json:row 4: the file ends within a row"])
+    {
+        assert_has(text, &[part]);
     }
 }
 
@@ -504,14 +504,14 @@ fn images_in_parquet_are_read_in_any_order() {
     let shade = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().to_rgb8().get_pixel(0, 0).0[0];
     // The walk in order, and between its steps jumps of all lengths over both row groups, forwards and backwards.
     for n in (0..50).flat_map(|step| [(step * 17) % 50, (step * 31 + 7) % 50, step]) {
-        let pictures = dataset.entry(n).unwrap().pictures;
-        let shades: Vec<u8> = pictures.iter().map(|picture| shade(&dataset.bytes(picture).unwrap())).collect();
+        let files = dataset.files(&dataset.entry(n).unwrap()).unwrap();
+        let shades: Vec<u8> = files.iter().map(|file| shade(file)).collect();
         assert_eq!(shades, wanted(n), "row {n}");
     }
     let table = crate::tables::open(&parquet("pages.parquet")).unwrap().unwrap();
     for n in (0..50).rev().chain([3, 40, 2, 41, 49, 0]) {
-        let spot = Spot { number: n + 1, start: n as u64, len: 0 };
-        let cell = table.cell(spot, &CellPath { column: "single".into(), nth: None }).unwrap();
+        let spot = Spot { number: n + 1, is_line: false, start: n as u64, len: 0 };
+        let cell = table.cell(spot, &CellPath { column: "single".into(), nth: None }, &mut None).unwrap();
         let found = cell.map(|cell| if let Cell::Bytes(bytes) = cell { shade(&bytes) } else { 255 });
         assert_eq!(found, (n % 4 != 0).then_some(n as u8), "row {n}");
     }
@@ -551,8 +551,20 @@ fn splits_are_not_mixed_unseen() {
         (answers("train"), answers("test"), answers("trains")),
         (vec!["a".into(), "b".into()], vec!["c".into()], vec!["d".into()])
     );
-    assert_has(&split("val").unwrap_err().to_string(), &["no table whose name begins with \"val\""]);
+    assert_has(
+        &split("val").unwrap_err().to_string(),
+        &["no table whose name, or whose folder's, begins with \"val\""],
+    );
     assert_eq!(open(&dir.path().join("test.jsonl"), None).unwrap().len(), 1);
+    // Folders of splits; the name of a file counts before that of its folder.
+    let files =
+        [("train/part.jsonl", "a"), ("x/test/0000.jsonl", "b"), ("train/test.jsonl", "c"), ("training/p.jsonl", "d")];
+    let folders = with_images(&["a.jpg"], &files.map(|(name, answer)| (name, row(answer))));
+    assert_has(&open(folders.path(), None).unwrap_err().to_string(), &["holds the splits test, train", "`split`"]);
+    let count = |split| super::open(folders.path(), Select { split: Some(split), format: None }).unwrap().len();
+    assert_eq!((count("train"), count("test"), count("training")), (1, 2, 1));
+    let one = with_images(&["a.jpg"], &[("test/0000.jsonl", row("a"))]);
+    assert_eq!(open(one.path(), None).unwrap().len(), 1, "one split is no question");
     let own = tempfile::tempdir().unwrap();
     import(&dir.path().join("test.jsonl"), of(None), &own.path().join("own"), None, &mut Err, &mut |_| ()).unwrap();
     let error = super::open(&own.path().join("own"), Select { split: Some("train"), ..Select::default() });
@@ -596,9 +608,7 @@ fn an_import_is_the_same_dataset() {
             assert_eq!(format!("{:?}", own.sample(n).unwrap()), format!("{:?}", published.sample(n).unwrap()));
             let (a, b) = (own.entry(n).unwrap(), published.entry(n).unwrap());
             assert_eq!(Entry { pictures: Vec::new(), ..a.clone() }, Entry { pictures: Vec::new(), ..b.clone() });
-            for (a, b) in a.pictures.iter().zip(&b.pictures) {
-                assert_eq!(own.bytes(a).unwrap(), published.bytes(b).unwrap(), "files are copied");
-            }
+            assert_eq!(own.files(&a).unwrap(), published.files(&b).unwrap(), "files are copied");
         }
         assert_eq!(problems(&out, None), Vec::<String>::new());
     }
@@ -690,9 +700,7 @@ fn a_survey_counts_and_a_preview_shows() {
     let sheet = preview.sheet();
     assert_eq!(sheet.dimensions(), (3 * 200 + 8, 3 * 200 + 8));
     assert_eq!((sheet.get_pixel(10, 10).0, sheet.get_pixel(410, 10).0), ([51, 0, 0], [255; 3]));
-    let dir = tempfile::tempdir().unwrap();
-    preview.write(&dir.path().join("sheet.png")).unwrap();
-    assert_eq!(image::open(dir.path().join("sheet.png")).unwrap().into_rgb8(), sheet);
+    assert_eq!(image::load_from_memory(&preview.png().unwrap()).unwrap().into_rgb8(), sheet);
     assert_eq!(survey(&path, of(None), Some(2), &mut |_| ()).unwrap().rows, 2);
 }
 

@@ -1,7 +1,6 @@
 //! What formats write into texts: markers of images, options, names of images, boxes.
 
-/// How conversations mark where an image stands.
-pub(crate) const MARK: &str = "<image>";
+use imagent_core::conversation::MARK;
 
 /// Takes the image markers out of texts that follow each other. Those at the very start go, as images come before the question;
 /// the n-th of all, elsewhere, becomes `image n`.

@@ -1,5 +1,6 @@
 //! verl's rows for reinforcement learning, and DeepEyes-47k, which has them with a tool environment.
 
+use imagent_core::conversation::MARK;
 use serde_json::Value;
 
 use super::Format;
@@ -16,14 +17,26 @@ pub(super) const FORMAT: Format = Format {
     read,
 };
 
+/// What a message says: a text, or parts, of which images are those of the row in order.
+fn text_of(content: &Value) -> Option<String> {
+    let Value::Array(parts) = content else { return content.as_str().map(str::to_owned) };
+    let part = |part: &Value| match part.get("type").and_then(Value::as_str)? {
+        "text" => part.get("text")?.as_str().map(str::to_owned),
+        "image" | "image_url" => Some(MARK.to_owned()),
+        _ => None,
+    };
+    parts.iter().map(part).collect()
+}
+
 /// The question is `extra_info.question` where there is one: the prompt may tell of the tools of another program.
 fn read(view: &View<'_>) -> Result<Entry, DataError> {
     let messages = view.list("prompt");
     let said = |role: &str| {
         let by = |message: &&&Value| message.get("role").and_then(Value::as_str) == Some(role);
-        messages.iter().rev().find(by).and_then(|message| message.get("content")?.as_str()).map(str::to_owned)
+        messages.iter().rev().find(by).and_then(|message| text_of(message.get("content")?))
     };
-    let prompt = said("user").ok_or_else(|| view.bad("`prompt` has no message of the user"))?;
+    let prompt = said("user")
+        .ok_or_else(|| view.bad("`prompt` has no message of the user in text or parts of type text and image"))?;
     let inner = |column: &str, key: &str| view.cell(column).and_then(|value| value.get(key)).and_then(plain);
     let gold = inner("reward_model", "ground_truth").or_else(|| inner("extra_info", "answer"));
     let gold = gold.ok_or_else(|| view.bad("`reward_model.ground_truth` is missing or empty"))?;

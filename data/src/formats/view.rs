@@ -13,6 +13,9 @@ use crate::tables::{CellPath, Place, Row, Spot};
 /// Endings of image files, by which a path is told from base64.
 const IMAGES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
+/// Longer texts are no paths.
+const LONGEST_PATH: usize = 4096;
+
 /// A row, and where it is from.
 pub(crate) struct View<'a> {
     pub(crate) row: &'a Row,
@@ -84,6 +87,7 @@ impl View<'_> {
         Entry {
             id: format!("{}-{:06}", self.stem, self.nth),
             pictures,
+            later_pictures: Vec::new(),
             question,
             options: Vec::new(),
             answer,
@@ -161,6 +165,10 @@ impl View<'_> {
             Value::String(text) if is_address(text) => {
                 Err(self.bad(format!("image {text:?} is an address; only files of the dataset are read")))
             }
+            // A file whose name does not say that it is an image.
+            Value::String(text) if text.len() < LONGEST_PATH && resolve(self.root, self.below, text).is_ok() => {
+                self.file(text)
+            }
             Value::String(text) if !text.trim().is_empty() => Ok(cell(None)),
             Value::Object(object) => {
                 let path = ["path", "image", "url"].iter().find_map(|key| object.get(*key)?.as_str());
@@ -227,5 +235,5 @@ fn is_address(text: &str) -> bool {
 /// Whether a text is the path of an image file, and not base64.
 fn is_path(text: &str) -> bool {
     let ending = text.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    text.len() < 4096 && !is_address(text) && ending.is_some_and(|ending| IMAGES.contains(&ending.as_str()))
+    text.len() < LONGEST_PATH && !is_address(text) && ending.is_some_and(|ending| IMAGES.contains(&ending.as_str()))
 }

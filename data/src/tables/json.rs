@@ -1,5 +1,6 @@
 //! A JSON file that is a list of objects, or objects one after the other. The file is cut into rows by its brackets, so that one
-//! row is in memory at a time, each has a line, and a row that is no object does not hide those after it.
+//! row is in memory at a time, each has a line, and a row that is no object does not hide those after it. Rows that begin behind
+//! another in its line are named by number: files are often one line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -37,16 +38,30 @@ struct Cutter {
     line: usize,
     at: u64,
     row: Vec<u8>,
-    /// Line and first byte of the row in the making.
-    begin: (usize, u64),
+    /// Where the row in the making, or the last one, begins; its length is not known yet.
+    begin: Spot,
+    /// How many rows have begun, and in which line the last one did.
+    begun: usize,
+    begun_in: usize,
     /// The last byte outside of rows was a comma.
     comma: bool,
 }
 
 impl Cutter {
     fn new() -> Self {
-        let (frame, row) = (Frame::Unknown, Vec::new());
-        Self { frame, depth: 0, in_text: false, escaped: false, line: 1, at: 0, row, begin: (1, 0), comma: false }
+        Self {
+            frame: Frame::Unknown,
+            depth: 0,
+            in_text: false,
+            escaped: false,
+            line: 1,
+            at: 0,
+            row: Vec::new(),
+            begin: Spot { number: 1, is_line: true, start: 0, len: 0 },
+            begun: 0,
+            begun_in: 0,
+            comma: false,
+        }
     }
 
     /// Takes in one byte; true when it ends a row.
@@ -76,7 +91,7 @@ impl Cutter {
             (Frame::Closed, _) => return Err("something stands after the end of the list".into()),
             (Frame::List, b',') if outside => {
                 let ended = !self.row.is_empty();
-                if !ended && (self.comma || self.begin.1 == 0) {
+                if !ended && (self.comma || self.begun == 0) {
                     return Err("a comma without a row before it".into());
                 }
                 self.comma = true;
@@ -89,7 +104,10 @@ impl Cutter {
             _ => {}
         }
         if self.row.is_empty() {
-            self.begin = (self.line, place);
+            let is_line = self.begun_in != self.line;
+            (self.begun, self.begun_in) = (self.begun + 1, self.line);
+            let number = if is_line { self.line } else { self.begun };
+            self.begin = Spot { number, is_line, start: place, len: 0 };
             self.comma = false;
         }
         self.row.push(byte);
@@ -114,7 +132,13 @@ impl Cutter {
     }
 
     fn spot(&self) -> Spot {
-        Spot { number: self.begin.0, start: self.begin.1, len: self.row.len() }
+        Spot { len: self.row.len(), ..self.begin }
+    }
+
+    /// The line read last, or the row that begins in it behind another.
+    fn here(&self) -> Spot {
+        let line = Spot { number: self.line, is_line: true, start: 0, len: 0 };
+        if self.begun_in == self.line { self.begin } else { line }
     }
 
     /// What is wrong when the file ends here.
@@ -140,8 +164,7 @@ impl Json {
             at += cutter.skim(&bytes[at..]);
             let Some(&byte) = bytes.get(at) else { break };
             at += 1;
-            let here = Spot { number: cutter.line, start: 0, len: 0 };
-            let ended = cutter.take(byte).map_err(|problem| self.bad(here, problem))?;
+            let ended = cutter.take(byte).map_err(|problem| self.bad(cutter.here(), problem))?;
             if cutter.row.len() > MAX_ROW_BYTES {
                 return Err(self.bad(cutter.spot(), format!("the row has more than {MAX_ROW_BYTES} bytes")));
             }
@@ -188,7 +211,7 @@ impl Table for Json {
             }
         }
         match cutter.unfinished() {
-            Some(problem) => Err(self.bad(Spot { number: cutter.line, start: 0, len: 0 }, problem)),
+            Some(problem) => Err(self.bad(cutter.here(), problem)),
             None => Ok(()),
         }
     }

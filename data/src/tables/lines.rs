@@ -35,7 +35,7 @@ impl Table for Lines {
             let limit = MAX_ROW_BYTES as u64 + 1;
             let len =
                 reader.by_ref().take(limit).read_until(b'\n', &mut bytes).map_err(DataError::io("read", &self.file))?;
-            let spot = Spot { number, start, len };
+            let spot = Spot { number, is_line: true, start, len };
             if len == 0 {
                 break;
             }

@@ -28,23 +28,28 @@ pub const MAX_ROW_BYTES: usize = 1 << 30;
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// The line that the row starts in, counted from 1; in a file without lines, the row.
+    /// The line that the row starts in, counted from 1; or the row, in a file without lines, or where another one starts before it
+    /// in the same line.
     pub number: usize,
-    /// Whether the file has lines.
-    pub lines: bool,
+    /// Whether `number` is that of a line.
+    pub is_line: bool,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}{}", self.file.display(), if self.lines { "" } else { "row " }, self.number)
+        write!(f, "{}:{}{}", self.file.display(), if self.is_line { "" } else { "row " }, self.number)
     }
 }
+
+/// Keys of objects under which an image stands, first those that are taken first.
+pub(crate) const IMAGE_KEYS: [&str; 4] = ["bytes", "image_url", "url", "image"];
 
 /// Where a row can be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spot {
     /// The row's line or number, as in its [`Place`].
     pub(crate) number: usize,
+    pub(crate) is_line: bool,
     /// The first byte of the row; in a file of columns, the row counted from 0.
     pub(crate) start: u64,
     /// How many bytes it has.
@@ -76,6 +81,26 @@ pub(crate) struct Row {
     pub(crate) cells: Map<String, Value>,
 }
 
+impl Row {
+    /// The text of an image cell.
+    fn image(&self, path: &CellPath) -> Option<&str> {
+        let mut value = match self.cells.get(&path.column) {
+            Some(cell) => cell,
+            None => {
+                let (column, inner) = path.column.split_once('/')?;
+                self.cells.get(column)?.pointer(&format!("/{inner}"))?
+            }
+        };
+        if let Some(nth) = path.nth {
+            value = value.get(nth)?;
+        }
+        while let Some(within) = IMAGE_KEYS.iter().find_map(|key| value.get(*key)) {
+            value = within;
+        }
+        value.as_str()
+    }
+}
+
 /// What a row is handed to; a row that cannot be read is told from the end of what can be.
 pub(crate) type Sink<'a> = dyn FnMut(Result<Row, DataError>) -> ControlFlow<()> + 'a;
 
@@ -83,11 +108,6 @@ pub(crate) type Sink<'a> = dyn FnMut(Result<Row, DataError>) -> ControlFlow<()> 
 pub(crate) trait Table: fmt::Debug + Send + Sync {
     /// The file.
     fn file(&self) -> &Path;
-
-    /// Whether rows are named by line.
-    fn has_lines(&self) -> bool {
-        true
-    }
 
     /// Hands on all rows in order, bad ones as errors, until the sink breaks off.
     ///
@@ -105,33 +125,32 @@ pub(crate) trait Table: fmt::Debug + Send + Sync {
         }
     }
 
-    /// A row again, from its bytes. `None` where rows should be kept from the stream, being dear to read.
+    /// Whether rows are dear to read again, and to be kept from the stream.
+    fn is_dear(&self) -> bool {
+        false
+    }
+
+    /// A row again, from its bytes; `None` where that is dear.
     fn again(&self, spot: Spot) -> Option<Result<Row, DataError>>;
 
-    /// A cell that is an image; `None` where it is null.
-    fn cell(&self, spot: Spot, path: &CellPath) -> Result<Option<Cell>, DataError> {
-        let Some(row) = self.again(spot) else { return Ok(None) };
-        let mut cells = Value::Object(row?.cells);
-        let mut value = match cells.get_mut(&path.column) {
-            Some(cell) => cell.take(),
-            None => cells.pointer_mut(&format!("/{}", path.column)).map(Value::take).unwrap_or_default(),
+    /// A cell that is an image; `None` where it is null. `read` holds what was read for the last cell, of this table: the images of a
+    /// row may be many.
+    fn cell(&self, spot: Spot, path: &CellPath, read: &mut Option<Row>) -> Result<Option<Cell>, DataError> {
+        let row = match read.take().filter(|row| row.spot == spot) {
+            Some(row) => row,
+            None => match self.again(spot) {
+                Some(row) => row?,
+                None => return Ok(None),
+            },
         };
-        if let Some(nth) = path.nth {
-            value = value.get_mut(nth).map(Value::take).unwrap_or_default();
-        }
-        let inner = ["bytes", "image_url", "url", "image"];
-        while let Some(within) = inner.iter().find_map(|key| value.get_mut(*key).map(Value::take)) {
-            value = within;
-        }
-        Ok(match value {
-            Value::String(text) if !text.is_empty() => Some(Cell::Text(text)),
-            _ => None,
-        })
+        let found = row.image(path).filter(|text| !text.is_empty()).map(|text| Cell::Text(text.to_owned()));
+        *read = Some(row);
+        Ok(found)
     }
 
     /// The row's place.
     fn place(&self, spot: Spot) -> Place {
-        Place { file: self.file().into(), number: spot.number, lines: self.has_lines() }
+        Place { file: self.file().into(), number: spot.number, is_line: spot.is_line }
     }
 
     /// An error that names the row.

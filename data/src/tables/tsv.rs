@@ -52,7 +52,7 @@ impl Tsv {
             header = Some(record.clone());
             ControlFlow::Break(())
         })?;
-        let spot = Spot { number: 1, start: 0, len: 0 };
+        let spot = Spot { number: 1, is_line: true, start: 0, len: 0 };
         let header = header.ok_or_else(|| table.bad(spot, "there is no row with the names of the columns"))?;
         for name in &header {
             let name = std::str::from_utf8(name).map_err(|_| table.bad(spot, "not UTF-8 text"))?;
@@ -69,7 +69,7 @@ impl Tsv {
         loop {
             since.store(0, Ordering::Relaxed);
             let (line, start) = (reader.position().line() as usize, reader.position().byte());
-            let spot = Spot { number: line, start, len: 0 };
+            let spot = Spot { number: line, is_line: true, start, len: 0 };
             let more = reader.read_byte_record(&mut record).map_err(|error| self.csv_error(spot, error))?;
             let len = (reader.position().byte() - start) as usize;
             let blank = record.len() == 1 && record[0].is_empty();

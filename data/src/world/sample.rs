@@ -51,6 +51,7 @@ pub fn generate(config: &WorldConfig, seed: u64, index: u64) -> WorldSample {
     let sample = Sample {
         id: format!("world-{seed}-{index:06}"),
         images,
+        later_images: Vec::new(),
         question,
         answer,
         kind: kind.name().to_owned(),

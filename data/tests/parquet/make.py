@@ -109,6 +109,45 @@ def pages():
     ]))
 
 
+TEXT = pa.string()
+
+
+def messages():
+    """OpenAI's messages with images as data addresses; now and then one in the second question. Small pages, two row groups."""
+    def part(text=None, shade=None):
+        url = None if shade is None else {"url": "data:image/png;base64," + base64.b64encode(png(shade)).decode(), "detail": None}
+        return {"type": "text" if shade is None else "image_url", "text": text, "image_url": url}
+
+    rows = []
+    for n in range(20):
+        shown = [part(shade=5 * n + k) for k in range(1 + n % 3)]
+        said = [("system", [part("Be short.")])] if n % 4 == 0 else []
+        said += [("user", [*shown, part(f"Q{n}?")]), ("assistant", [part(f"A{n}")])]
+        if n % 2:
+            said += [("user", [part("And "), part(shade=5 * n + 4), part("?")]), ("assistant", [part("Yes.")])]
+        rows.append({"messages": [{"role": role, "content": content} for role, content in said]})
+    url = pa.struct([("url", TEXT), ("detail", TEXT)])
+    content = pa.list_(pa.struct([("type", TEXT), ("text", TEXT), ("image_url", url)]))
+    return pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(pa.struct([("role", TEXT), ("content", content)])))]))
+
+
+def trl():
+    """TRL's conversations: parts of type image stand for the images of a column."""
+    def part(text=None, index=None):
+        return {"index": index, "text": text, "type": "text" if index is None else "image"}
+
+    rows = [{
+        "images": [image(3 * n), image(3 * n + 1)],
+        "messages": [{"role": role, "content": content} for role, content in [
+            ("user", [part("What?"), part(index=0)]), ("assistant", [part("A cup.")]),
+            ("user", [part(index=1), part("And this?")]), ("assistant", [part("A dog.")]),
+        ]],
+    } for n in range(3)]
+    content = pa.list_(pa.struct([("index", pa.int64()), ("text", TEXT), ("type", TEXT)]))
+    said = pa.list_(pa.struct([("content", content), ("role", TEXT)]))
+    return pa.Table.from_pylist(rows, pa.schema([("messages", said), ("images", pa.list_(IMAGE))]))
+
+
 def main():
     pq.write_table(verl(), HERE / "verl.parquet", row_group_size=2)
     pq.write_table(blink(), HERE / "blink.parquet", compression="gzip", data_page_version="2.0")
@@ -116,6 +155,8 @@ def main():
     pq.write_table(hrbench(), HERE / "hrbench.parquet", compression="none")
     small = {"data_page_size": 300, "write_batch_size": 2, "dictionary_pagesize_limit": 1500}
     pq.write_table(pages(), HERE / "pages.parquet", row_group_size=40, **small)
+    pq.write_table(messages(), HERE / "messages.parquet", row_group_size=12, use_dictionary=False, data_page_size=300, write_batch_size=2)
+    pq.write_table(trl(), HERE / "trl.parquet")
     pq.write_table(blink(), HERE / "zstd.parquet", compression="zstd")
 
 

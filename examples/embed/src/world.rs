@@ -19,6 +19,7 @@ fn sample(i: usize, answer: u8) -> Sample {
     Sample {
         id: format!("square-{i}"),
         images: vec![Arc::new(RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb([shade(x, y); 3])))],
+        later_images: Vec::new(),
         question: "Which shade?".to_owned(),
         answer: answer.to_string(),
         kind: String::new(),

@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use imagent_core::{Content, Encoder, Message, PromptStyle, Role, Sample, Segment, Size, ToolSpec, Toolbox};
+use imagent_core::conversation::CONVERSATION;
+use imagent_core::{
+    Asked, Content, Encoder, Message, PromptStyle, Role, Sample, Segment, Size, ToolSpec, Toolbox, Turn,
+};
 use imagent_data::annotate::{Teller, Wording};
 use imagent_models::codec::Codec;
 use imagent_models::qwen::positions::GridSpan;
@@ -13,10 +16,7 @@ use serde::Deserialize;
 use super::config::SftConfig;
 use crate::error::Error;
 
-/// Stands for an image in the text of a turn.
-const MARK: &str = "<image>";
-/// The keys of a sample's `meta` that hold its conversation, the frame of its boxes, and the sizes that they are for.
-const CONVERSATION: &str = "conversation";
+/// The keys of a sample's `meta` that hold the frame of its conversation's boxes, and the sizes that they are for.
 const BOX_FRAME: &str = "box_frame";
 const SHOWN: &str = "shown";
 
@@ -47,13 +47,6 @@ pub struct Examples<'a> {
     config: &'a SftConfig,
 }
 
-/// A turn of a stored conversation.
-#[derive(Debug, Deserialize)]
-struct Turn {
-    role: Role,
-    content: String,
-}
-
 impl<'a> Examples<'a> {
     /// Examples in the words of `config` and the tokens of `codec`.
     ///
@@ -73,14 +66,18 @@ impl<'a> Examples<'a> {
     /// Names the sample that is wrong.
     pub fn of(&self, sample: &Sample) -> Result<Result<Example, LeftOut>, Error> {
         let bad = |problem: String| Error::BadTrajectory { id: sample.id.clone(), problem };
-        let messages = match &self.wording {
+        let (messages, images) = match &self.wording {
             Some(wording) => match self.told(wording, sample) {
-                Ok(text) => self.asked(sample, vec![Message::text(Role::Assistant, text)]),
+                Ok(text) => {
+                    let mut messages = self.prompt.clone().unwrap_or_default().messages(sample);
+                    messages.push(Message::text(Role::Assistant, text));
+                    (messages, sample.images.clone())
+                }
                 Err(reason) => return Ok(Err(LeftOut::Rejected(reason))),
             },
-            None => self.stored(sample).map_err(bad)?,
+            None => (self.stored(sample).map_err(bad)?, sample.all_images().cloned().collect()),
         };
-        let said = self.codec.conversation(&messages, &self.tools, &sample.images);
+        let said = self.codec.conversation(&messages, &self.tools, &images);
         let said = said.map_err(|error| bad(error.to_string()))?;
         let fits = said.segment.ids.len() <= self.config.sft.max_tokens;
         let example = Example { segment: said.segment, taught: said.taught };
@@ -94,45 +91,36 @@ impl<'a> Examples<'a> {
         teller.tell(sample).map(|told| told.text).map_err(|reject| reject.name())
     }
 
-    /// The sample's question as a rollout would ask it, and what follows.
-    fn asked(&self, sample: &Sample, rest: Vec<Message>) -> Vec<Message> {
-        let mut messages = self.prompt.clone().unwrap_or_default().messages(sample);
-        messages.extend(rest);
-        messages
-    }
-
     /// The stored conversation as messages.
     fn stored(&self, sample: &Sample) -> Result<Vec<Message>, String> {
         let value = sample.meta.get(CONVERSATION);
         let value = value.ok_or("it has no `meta.conversation`; set `[trajectories]` to make one of its annotation")?;
         let turns = Vec::<Turn>::deserialize(value).map_err(|error| format!("`meta.{CONVERSATION}`: {error}"))?;
         self.check_sizes(sample)?;
-        let first = turns.iter().position(|turn| turn.role == Role::User);
-        let first = first.ok_or_else(|| format!("`meta.{CONVERSATION}` has no turn of the user"))?;
+        let asked = Asked::of(&turns, sample.all_images().count());
+        let Asked { turn, images } = asked.map_err(|problem| format!("`meta.{CONVERSATION}`: {problem}"))?;
         if turns.iter().all(|turn| turn.role != Role::Assistant) {
             return Err("its conversation has no turn of the assistant".to_owned());
         }
-        let marks: usize = turns.iter().map(|turn| turn.content.matches(MARK).count()).sum();
-        if marks != 0 && marks != sample.images.len() {
-            return Err(format!("its conversation has {marks} `{MARK}` for {} images", sample.images.len()));
-        }
-        let written: Vec<Message> = turns.iter().map(message).collect();
+        let mut written: Vec<Message> = turns.iter().map(Turn::message).collect();
         let Some(style) = &self.prompt else {
             // Images without a mark come before the question, as the published conversations have it.
-            let mut written = written;
-            if marks == 0 {
-                let images = sample.images.iter().map(|_| Content::Image);
-                written[first].content.splice(0..0, images);
+            if turns.iter().all(|turn| turn.images() == 0) {
+                written[turn].content.splice(0..0, std::iter::repeat_n(Content::Image, images));
             }
             return Ok(written);
         };
-        let mut own = sample.clone();
-        if marks != 0 {
-            own.images.truncate(turns[first].content.matches(MARK).count());
-        }
-        let system = written[..first].iter().filter(|message| message.role == Role::System).cloned();
-        let system: Vec<Message> = if style.system.is_empty() { system.collect() } else { Vec::new() };
-        Ok(system.into_iter().chain(style.messages(&own)).chain(written[first + 1..].to_vec()).collect())
+        let later = written.split_off(turn + 1);
+        // All images that are seen by then stand with the question.
+        let mut earlier = written;
+        earlier.truncate(turn);
+        earlier.iter_mut().for_each(|message| message.content.retain(|content| *content != Content::Image));
+        earlier.retain(|message| message.role != Role::System || style.system.is_empty());
+        let question = Sample { images: sample.all_images().take(images).cloned().collect(), ..sample.clone() };
+        let (mut messages, question): (Vec<_>, Vec<_>) =
+            style.messages(&question).into_iter().partition(|message| message.role == Role::System);
+        messages.extend(earlier.into_iter().chain(question).chain(later));
+        Ok(messages)
     }
 
     /// Whether boxes in pixels as shown are in the pixels that this model is shown.
@@ -146,7 +134,7 @@ impl<'a> Examples<'a> {
             let size = self.codec.shown_size(Size::new(image.width(), image.height()));
             size.map(|size| [size.width, size.height]).map_err(|error| error.to_string())
         };
-        let own: Vec<[u32; 2]> = sample.images.iter().map(shown).collect::<Result<_, _>>()?;
+        let own: Vec<[u32; 2]> = sample.all_images().map(shown).collect::<Result<_, _>>()?;
         if own == stored {
             return Ok(());
         }
@@ -154,20 +142,6 @@ impl<'a> Examples<'a> {
             "its boxes are for images shown at {stored:?}, this model is shown {own:?}; annotate it for this model"
         ))
     }
-}
-
-/// A turn whose images stand as marks.
-fn message(turn: &Turn) -> Message {
-    let mut content = Vec::new();
-    for (nth, text) in turn.content.split(MARK).enumerate() {
-        if nth > 0 {
-            content.push(Content::Image);
-        }
-        if !text.is_empty() {
-            content.push(Content::text(text));
-        }
-    }
-    Message { role: turn.role, content }
 }
 
 impl Example {

@@ -96,3 +96,40 @@ fn what_is_left_out_is_said_and_splits_are_told_by_any_case() {
     let splits = dataset(&[("Train.json", json!([row]).to_string()), ("Test.json", json!([row]).to_string())]);
     assert_has(&open(splits.path(), None).unwrap_err().to_string(), &["holds the splits test, train"]);
 }
+
+#[test]
+fn images_may_have_names_without_an_ending() {
+    let row = |image: &str| json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    let rows = json!([row("sub/0001"), row("sub/0002"), row(&base64(9))]);
+    let dir = with_images(&["sub/0001"], &[("t.json", rows.to_string())]);
+    let found = problems(dir.path(), None);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_has(&found[0], &["t.json:row 2", "\"sub/0002\" is neither a file of the dataset nor an image in base64"]);
+    let dataset = open(dir.path(), None).unwrap();
+    assert_eq!([0, 2].map(|n| shades(&dataset.sample(n).unwrap())), [[1], [9]]);
+}
+
+#[test]
+fn a_table_without_rows_or_columns_is_named() {
+    for (text, part) in [("[]", "t.json has no rows"), ("", "t.json has no rows"), ("[{}]", "t.json has no columns")] {
+        let dir = place(&[("t.json", text.as_bytes())]);
+        assert_has(&open(dir.path(), None).unwrap_err().to_string(), &[part]);
+    }
+}
+
+#[test]
+fn prompts_of_verl_may_have_parts() {
+    let prompt = |content: Value| {
+        let row = json!({"data_source": "geo", "prompt": [{"role": "user", "content": content}], "images": ["a.jpg", "b.jpg"],
+            "reward_model": {"style": "rule", "ground_truth": "4"}});
+        dataset(&[("t.jsonl", row.to_string())])
+    };
+    let text = json!({"type": "text", "text": " How many in "});
+    let dir = prompt(json!([{"type": "image"}, text, {"type": "image", "image": "b.jpg"}]));
+    let sample = open(dir.path(), None).unwrap().sample(0).unwrap();
+    assert_eq!((sample.question.as_str(), shades(&sample)), ("How many in image 2", vec![1, 2]));
+    assert_has(
+        &problems(prompt(json!([{"type": "video"}])).path(), None)[0],
+        &["t.jsonl:1: `prompt` has no message of the user"],
+    );
+}

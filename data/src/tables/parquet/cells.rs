@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError};
 
-use parquet::basic::Type as Physical;
+use parquet::basic::{Repetition, Type as Physical};
 use parquet::column::page::PageReader;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
@@ -15,7 +15,8 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::FileReader;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 
-use super::{BYTES, Parquet};
+use super::Parquet;
+use crate::tables::{CellPath, IMAGE_KEYS};
 
 /// Levels that are read at once.
 const BATCH: usize = 4096;
@@ -55,13 +56,27 @@ impl Parquet {
         self.schema().column(leaf)
     }
 
-    /// The column of image bytes below the top-level column `name`.
-    pub(super) fn leaf(&self, name: &str) -> Option<usize> {
-        let below = |leaf: &usize| self.column(*leaf).path().parts().first().is_some_and(|first| first == name);
+    /// The columns in which an image cell may stand, those that are taken first in front.
+    pub(super) fn leaves(&self, path: &CellPath) -> Vec<usize> {
+        let names: Vec<&str> = path.column.split('/').filter(|part| part.parse::<usize>().is_err()).collect();
+        let below = |leaf: &usize| {
+            let column = self.column(*leaf);
+            let mut parts = column.path().parts().iter();
+            let is_first = column.path().parts().first().map(String::as_str) == names.first().copied();
+            is_first && names.iter().all(|name| parts.any(|part| part == name))
+        };
         let leaves: Vec<usize> = (0..self.schema().num_columns()).filter(below).collect();
-        let is_bytes = |leaf: &&usize| self.column(**leaf).path().parts().last().is_some_and(|last| last == BYTES);
-        let leaf = leaves.iter().find(is_bytes).or(leaves.first().filter(|_| leaves.len() == 1));
-        leaf.copied().filter(|&leaf| self.column(leaf).physical_type() == Physical::BYTE_ARRAY)
+        let key = |leaf: &usize| {
+            let column = self.column(*leaf);
+            IMAGE_KEYS.iter().position(|key| column.path().parts().last().is_some_and(|last| last == key))
+        };
+        let mut images: Vec<usize> = leaves.iter().copied().filter(|leaf| key(leaf).is_some()).collect();
+        images.sort_by_key(key);
+        if images.is_empty() && leaves.len() == 1 {
+            images = leaves;
+        }
+        images.retain(|&leaf| self.column(leaf).physical_type() == Physical::BYTE_ARRAY);
+        images
     }
 
     /// Whether the column stands for itself, not within a struct or list.
@@ -69,8 +84,9 @@ impl Parquet {
         self.column(leaf).path().parts().len() == 1
     }
 
-    /// Element `nth` of the cell of a row; `None` where it is null or is not there.
-    pub(super) fn bytes(&self, leaf: usize, row: usize, nth: usize) -> Result<Option<ByteArray>, ParquetError> {
+    /// The element of the cell of a row that `path` names, the first of lists where it does not say; `None` where it is null or is
+    /// not there.
+    pub(super) fn bytes(&self, leaf: usize, row: usize, path: &CellPath) -> Result<Option<ByteArray>, ParquetError> {
         let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
         let local = row - self.starts[group];
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,12 +101,16 @@ impl Parquet {
         if read != 1 {
             return Err(missing());
         }
+        let column = self.column(leaf);
+        let wanted = path.column.split('/').filter_map(|part| part.parse().ok()).chain(path.nth);
+        let wanted = wanted.chain(std::iter::repeat(0)).take(usize::try_from(column.max_rep_level()).unwrap_or(0));
+        let Some(at) = element(&repeated, &wanted.collect::<Vec<usize>>()) else { return Ok(None) };
         if defined.is_empty() {
-            return Ok(values.into_iter().nth(nth));
+            return Ok(values.into_iter().nth(at));
         }
-        let full = self.column(leaf).max_def_level();
-        let before = defined.iter().take(nth).filter(|&&level| level == full).count();
-        let there = defined.get(nth) == Some(&full);
+        let full = column.max_def_level();
+        let before = defined.iter().take(at).filter(|&&level| level == full).count();
+        let there = defined.get(at) == Some(&full);
         Ok(values.into_iter().nth(before).filter(|_| there))
     }
 
@@ -134,17 +154,46 @@ impl Parquet {
         page_starts(&row_starts(reader)?, rows.get_column_page_reader(leaf)?)
     }
 
-    /// A column of the same lists, such as the path beside an image's bytes.
+    /// A column of text in the same lists, such as the path beside an image's bytes.
     fn sibling(&self, leaf: usize) -> Option<usize> {
-        let parent = |leaf: usize| {
-            let path = self.column(leaf).path().parts().to_vec();
-            path.split_last().map(|(_, parent)| parent.to_vec())
-        };
+        let lists = self.lists(leaf);
         (0..self.schema().num_columns()).find(|&other| {
-            let alike = self.column(other).max_rep_level() == self.column(leaf).max_rep_level();
-            other != leaf && alike && parent(other) == parent(leaf)
+            let is_text = self.column(other).physical_type() == Physical::BYTE_ARRAY;
+            other != leaf && is_text && self.lists(other) == lists
         })
     }
+
+    /// The path of the innermost list that the column is in.
+    fn lists(&self, leaf: usize) -> Vec<String> {
+        let column = self.column(leaf);
+        let (mut node, mut lists) = (self.schema().root_schema(), 0);
+        for (depth, part) in column.path().parts().iter().enumerate() {
+            let Some(field) = node.get_fields().iter().find(|field| field.name() == part) else { break };
+            if field.get_basic_info().repetition() == Repetition::REPEATED {
+                lists = depth + 1;
+            }
+            node = field;
+            if node.is_primitive() {
+                break;
+            }
+        }
+        column.path().parts()[..lists].to_vec()
+    }
+}
+
+/// Where the element with these positions, from the outermost list to the innermost, stands among the levels of a row.
+fn element(repeated: &[i16], wanted: &[usize]) -> Option<usize> {
+    let mut at = vec![0; wanted.len()];
+    // A column without lists has no levels.
+    let levels = if repeated.is_empty() { &[0] } else { repeated };
+    levels.iter().position(|&level| {
+        let level = usize::try_from(level).unwrap_or(0);
+        if level > 0 {
+            at[level - 1] += 1;
+            at[level..].fill(0);
+        }
+        at == wanted
+    })
 }
 
 fn missing() -> ParquetError {
@@ -193,13 +242,14 @@ mod tests {
     fn pages_of_lists_are_found_by_row() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet/pages.parquet");
         let table = Parquet::open(&file).unwrap();
-        let leaf = table.leaf("images").unwrap();
+        let leaf_of = |column: &str| table.leaves(&CellPath { column: column.into(), nth: None })[0];
+        let leaf = leaf_of("images");
         let marks = table.marks(leaf, 0).unwrap();
         assert!(marks.len() > 8 && marks[0] == Mark { pages: 0, row: 0 }, "{marks:?}");
         let mut state = State::default();
         let mark = marks[marks.len() - 2];
         assert_eq!(table.cursor(&mut state, leaf, 0, mark.row + 1).unwrap().next, mark.row, "not from the front");
-        assert_eq!(table.marks(table.leaf("single").unwrap(), 0).unwrap(), []);
+        assert_eq!(table.marks(leaf_of("single"), 0).unwrap(), []);
     }
 
     /// The heads of pages: how many levels each has, `None` of a dictionary.
@@ -228,6 +278,15 @@ mod tests {
             self.0.pop_front();
             Ok(())
         }
+    }
+
+    #[test]
+    fn elements_of_lists_within_lists_are_found() {
+        // [[a, b], [], [c, d]]: the empty list has one level, too.
+        let levels = [0, 2, 1, 1, 2];
+        let found = [[0, 0], [0, 1], [1, 0], [2, 0], [2, 1], [0, 2], [3, 0]].map(|wanted| element(&levels, &wanted));
+        assert_eq!(found, [Some(0), Some(1), Some(2), Some(3), Some(4), None, None]);
+        assert_eq!((element(&[0, 1, 1], &[2]), element(&[0, 1], &[2]), element(&[], &[])), (Some(2), None, Some(0)));
     }
 
     #[test]

@@ -97,8 +97,8 @@ impl Table for Parquet {
         &self.file
     }
 
-    fn has_lines(&self) -> bool {
-        false
+    fn is_dear(&self) -> bool {
+        true
     }
 
     fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
@@ -111,7 +111,7 @@ impl Table for Parquet {
             let rows = TreeBuilder::new().with_batch_size(BATCH).as_iter(Arc::clone(&self.light), &*rows);
             for (nth, record) in rows.map_err(broken)?.enumerate() {
                 let row = self.starts[group] + nth;
-                let spot = Spot { number: row + 1, start: row as u64, len: 0 };
+                let spot = Spot { number: row + 1, is_line: false, start: row as u64, len: 0 };
                 let row = match record {
                     Ok(record) => Ok(self.row(spot, record)),
                     Err(error) => return Err(self.bad(spot, error.to_string())),
@@ -128,18 +128,24 @@ impl Table for Parquet {
         None
     }
 
-    fn cell(&self, spot: Spot, path: &CellPath) -> Result<Option<Cell>, DataError> {
-        let wrong = || self.bad(spot, format!("`{}` holds no images", path.column));
-        let leaf = self.leaf(&path.column).ok_or_else(wrong)?;
-        let bytes = self.bytes(leaf, spot.start as usize, path.nth.unwrap_or(0));
-        let bytes = bytes.map_err(|error| self.bad(spot, format!("`{}`: {error}", path.column)))?;
-        Ok(bytes.map(|bytes| match std::str::from_utf8(bytes.data()) {
-            // Image files are no text, and base64 is.
-            Ok(text) if self.is_plain(leaf) || image::guess_format(bytes.data()).is_err() => {
-                Cell::Text(text.to_owned())
-            }
-            _ => Cell::Bytes(bytes.data().to_vec()),
-        }))
+    fn cell(&self, spot: Spot, path: &CellPath, _: &mut Option<Row>) -> Result<Option<Cell>, DataError> {
+        let leaves = self.leaves(path);
+        if leaves.is_empty() {
+            return Err(self.bad(spot, format!("`{}` holds no images", path.column)));
+        }
+        for leaf in leaves {
+            let bytes = self.bytes(leaf, spot.start as usize, path);
+            let bytes = bytes.map_err(|error| self.bad(spot, format!("`{}`: {error}", path.column)))?;
+            let Some(bytes) = bytes else { continue };
+            return Ok(Some(match std::str::from_utf8(bytes.data()) {
+                // Image files are no text, and base64 is.
+                Ok(text) if self.is_plain(leaf) || image::guess_format(bytes.data()).is_err() => {
+                    Cell::Text(text.to_owned())
+                }
+                _ => Cell::Bytes(bytes.data().to_vec()),
+            }));
+        }
+        Ok(None)
     }
 }
 

@@ -1,0 +1,96 @@
+//! Conversations as datasets store them, in `meta.conversation` of a sample: turns of text in which images stand as marks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{Content, Message, Role};
+
+/// Stands for an image in the text of a turn.
+pub const MARK: &str = "<image>";
+
+/// The key of a sample's `meta` that holds its conversation.
+pub const CONVERSATION: &str = "conversation";
+
+/// A turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who speaks; a call of a tool is the assistant's.
+    pub role: Role,
+    /// What is said; images stand as [`MARK`].
+    pub content: String,
+}
+
+impl Turn {
+    /// How many images it shows.
+    pub fn images(&self) -> usize {
+        self.content.matches(MARK).count()
+    }
+
+    /// The turn as a message, its marks as images.
+    pub fn message(&self) -> Message {
+        let mut content = Vec::new();
+        for (nth, text) in self.content.split(MARK).enumerate() {
+            content.extend((nth > 0).then_some(Content::Image));
+            content.extend((!text.is_empty()).then(|| Content::text(text)));
+        }
+        Message { role: self.role, content }
+    }
+}
+
+/// Where a conversation asks the question that its sample asks alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The turn: the user's first that shows an image, or the user's first where none does.
+    pub turn: usize,
+    /// How many of the conversation's images are shown by then; all, where no turn marks any.
+    pub images: usize,
+}
+
+impl Asked {
+    /// Finds the question of a conversation with so many images.
+    ///
+    /// # Errors
+    /// Where there are marks, but not one for each image, or the user says nothing.
+    pub fn of(turns: &[Turn], images: usize) -> Result<Self, String> {
+        let marks: usize = turns.iter().map(Turn::images).sum();
+        if marks != 0 && marks != images {
+            return Err(format!("{marks} `{MARK}` for {images} images"));
+        }
+        let asks = |turn: &Turn| turn.role == Role::User;
+        let shows = turns.iter().position(|turn| asks(turn) && turn.images() > 0);
+        let turn = shows.or_else(|| turns.iter().position(asks)).ok_or("no turn of the user")?;
+        let shown = turns[..=turn].iter().map(Turn::images).sum();
+        Ok(Self { turn, images: if marks == 0 { images } else { shown } })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn turns(said: &[(Role, &str)]) -> Vec<Turn> {
+        said.iter().map(|&(role, content)| Turn { role, content: content.into() }).collect()
+    }
+
+    #[test]
+    fn the_question_is_where_the_user_first_shows_an_image() {
+        use Role::{Assistant, System, Tool, User};
+        let asked = |said: &[(Role, &str)], images| {
+            Asked::of(&turns(said), images).map(|Asked { turn, images }| (turn, images))
+        };
+        let two = [(User, "<image>a<image>"), (Assistant, "b"), (User, "<image>c"), (Assistant, "d")];
+        assert_eq!(asked(&two, 3), Ok((0, 2)));
+        assert_eq!(asked(&[(User, "hello"), (Assistant, "hi"), (User, "<image>a"), (Tool, "<image>")], 2), Ok((2, 1)));
+        assert_eq!(asked(&[(System, "like <image>"), (User, "<image>a"), (User, "<image>b")], 3), Ok((1, 2)));
+        assert_eq!(asked(&[(System, "s"), (User, "a"), (Assistant, "b"), (User, "c")], 4), Ok((1, 4)));
+        assert_eq!(asked(&[(User, "a"), (Tool, "<image>")], 1), Ok((0, 0)));
+        assert!(asked(&two, 2).unwrap_err().contains("3 `<image>` for 2 images"));
+        assert!(asked(&[(Assistant, "a")], 1).unwrap_err().contains("no turn of the user"));
+    }
+
+    #[test]
+    fn marks_are_images_of_the_message() {
+        let message = turns(&[(Role::User, "<image>\n<image>a")])[0].message();
+        assert_eq!(message.content, [Content::Image, Content::text("\n"), Content::Image, Content::text("a")]);
+    }
+}
