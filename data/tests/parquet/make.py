@@ -158,6 +158,7 @@ def main():
     pq.write_table(messages(), HERE / "messages.parquet", row_group_size=12, use_dictionary=False, data_page_size=300, write_batch_size=2)
     pq.write_table(trl(), HERE / "trl.parquet")
     pq.write_table(blink(), HERE / "zstd.parquet", compression="zstd")
+    pq.write_table(blink(), HERE / "brotli.parquet", compression="brotli")
 
 
 main()

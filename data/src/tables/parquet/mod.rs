@@ -162,6 +162,7 @@ fn check_codecs(file: &Path, reader: &SerializedFileReader<File>) -> Result<(), 
             | Compression::GZIP(_)
             | Compression::LZ4
             | Compression::LZ4_RAW => continue,
+            Compression::ZSTD(_) if cfg!(feature = "zstd") => continue,
             Compression::ZSTD(_) => "zstd",
             Compression::BROTLI(_) => "brotli",
             Compression::LZO => "lzo",
