@@ -201,21 +201,32 @@ fn a_prompt_style_asks_as_a_rollout_does() {
     assert_eq!(example.segment.ids[..prompt.ids.len()], prompt.ids);
     assert_eq!((example.taught.len(), example.segment.images.len()), (2, 3));
 
-    // What was said before the question stays; images that were shown there are shown with it.
+    // What was said and shown before the question stays, and what nobody answered goes.
     let mut greeted = sample.clone();
     let turns = json!([
         {"role": "system", "content": "As in <image>."}, {"role": "user", "content": "hm"}, {"role": "assistant", "content": "hm"},
-        {"role": "user", "content": "<image>"}, {"role": "assistant", "content": "ja"}, {"role": "user", "content": "<image>"},
-        {"role": "assistant", "content": "no"}]);
+        {"role": "user", "content": "<image>"}, {"role": "assistant", "content": "ja"}, {"role": "user", "content": "<image>"}]);
     greeted.meta.insert("conversation".into(), turns);
     let example = Examples::new(codec, &config).unwrap().of(&greeted).unwrap().unwrap();
     let text = codec.tokenizer.decode(&example.segment.ids, false).unwrap();
-    assert_eq!((example.taught.len(), example.segment.images.len()), (3, 3));
-    let order = ["As in .", "hm", "Picture 1: ", "Picture 2: ", " Say it.", "ja", "no"].map(|part| text.find(part));
-    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {text}");
-    let plain = SftConfig::default();
-    let example = Examples::new(codec, &plain).unwrap().of(&greeted).unwrap().unwrap();
-    assert_eq!((example.taught.len(), example.segment.images.len()), (3, 3));
+    assert_eq!((example.taught.len(), example.segment.images.len()), (2, 2));
+    let order = ["As in <|vision_start|>", ".<|im_end|>", "hm", "Picture 2: <|vision_start|>", " Say it.", "ja"];
+    let order = order.map(|part| text.find(part));
+    assert!(
+        order.iter().all(Option::is_some) && order.is_sorted() && !text.contains("Picture 1"),
+        "{order:?} in {text}"
+    );
+    let plain = Examples::new(codec, &SftConfig::default()).unwrap().of(&greeted).unwrap().unwrap();
+    assert_eq!((plain.taught.len(), plain.segment.images.len()), (2, 2));
+    // A system's turn gives way to the prompt's, unless it shows an image.
+    let other = SftConfig::parse("[prompt]\nsystem = \"Be short.\"\n", None, &[]).unwrap();
+    let error = Examples::new(codec, &other).unwrap().of(&greeted).unwrap_err().to_string();
+    assert!(error.contains("`prompt.system` would take the place"), "{error}");
+    greeted.meta["conversation"][0]["content"] = json!("Be long.");
+    greeted.images.pop();
+    let example = Examples::new(codec, &other).unwrap().of(&greeted).unwrap().unwrap();
+    let text = codec.tokenizer.decode(&example.segment.ids, false).unwrap();
+    assert!(text.contains("Be short.") && !text.contains("Be long."), "{text}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Asked {
     /// Finds the question of a conversation with so many images.
     ///
     /// # Errors
-    /// Where there are marks, but not one for each image, or the user says nothing.
+    /// Where there are marks, but not one for each image, the user says nothing, or no turn up to the question shows an image.
     pub fn of(turns: &[Turn], images: usize) -> Result<Self, String> {
         let marks: usize = turns.iter().map(Turn::images).sum();
         if marks != 0 && marks != images {
@@ -58,9 +58,25 @@ impl Asked {
         let asks = |turn: &Turn| turn.role == Role::User;
         let shows = turns.iter().position(|turn| asks(turn) && turn.images() > 0);
         let turn = shows.or_else(|| turns.iter().position(asks)).ok_or("no turn of the user")?;
-        let shown = turns[..=turn].iter().map(Turn::images).sum();
-        Ok(Self { turn, images: if marks == 0 { images } else { shown } })
+        let shown = if marks == 0 { images } else { turns[..=turn].iter().map(Turn::images).sum() };
+        if shown == 0 && images > 0 {
+            return Err("no turn of the user has an image".to_owned());
+        }
+        Ok(Self { turn, images: shown })
     }
+}
+
+/// The turns of a conversation that there is something to learn from: all up to the assistant's last.
+///
+/// # Errors
+/// Where the assistant says nothing, or shows an image.
+pub fn taught(turns: &[Turn]) -> Result<&[Turn], String> {
+    let assistants = |turn: &&Turn| turn.role == Role::Assistant;
+    if turns.iter().filter(assistants).any(|turn| turn.images() > 0) {
+        return Err("an assistant's turn has an image".to_owned());
+    }
+    let last = turns.iter().rposition(|turn| assistants(&turn)).ok_or("no turn of the assistant")?;
+    Ok(&turns[..=last])
 }
 
 #[cfg(test)]
@@ -83,9 +99,18 @@ mod tests {
         assert_eq!(asked(&[(User, "hello"), (Assistant, "hi"), (User, "<image>a"), (Tool, "<image>")], 2), Ok((2, 1)));
         assert_eq!(asked(&[(System, "like <image>"), (User, "<image>a"), (User, "<image>b")], 3), Ok((1, 2)));
         assert_eq!(asked(&[(System, "s"), (User, "a"), (Assistant, "b"), (User, "c")], 4), Ok((1, 4)));
-        assert_eq!(asked(&[(User, "a"), (Tool, "<image>")], 1), Ok((0, 0)));
+        assert!(asked(&[(User, "a"), (Tool, "<image>")], 1).unwrap_err().contains("no turn of the user has an image"));
         assert!(asked(&two, 2).unwrap_err().contains("3 `<image>` for 2 images"));
         assert!(asked(&[(Assistant, "a")], 1).unwrap_err().contains("no turn of the user"));
+    }
+
+    #[test]
+    fn what_follows_the_assistants_last_turn_is_not_taught() {
+        use Role::{Assistant, User};
+        let all = turns(&[(User, "a"), (Assistant, "b"), (User, "<image>")]);
+        assert_eq!(taught(&all).unwrap(), &all[..2]);
+        assert!(taught(&all[..1]).unwrap_err().contains("no turn of the assistant"));
+        assert!(taught(&turns(&[(User, "a"), (Assistant, "<image>")])).unwrap_err().contains("has an image"));
     }
 
     #[test]

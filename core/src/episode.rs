@@ -52,8 +52,13 @@ pub struct PromptStyle {
 impl PromptStyle {
     /// The messages that ask `sample`: its images in order, then the question.
     pub fn messages(&self, sample: &Sample) -> Vec<Message> {
+        self.messages_after(sample, 0)
+    }
+
+    /// The same where the first `shown` of the images were shown before the question.
+    pub fn messages_after(&self, sample: &Sample, shown: usize) -> Vec<Message> {
         let mut content = Vec::new();
-        for index in 1..=sample.images.len() {
+        for index in shown + 1..=sample.images.len() {
             if self.number_images {
                 content.push(Content::text(format!("Picture {index}: ")));
             }

@@ -18,7 +18,7 @@ pub struct Gold {
 }
 
 /// One question about one or several images.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// Unique within its dataset.
     pub id: String,
@@ -70,7 +70,7 @@ pub trait SampleSource: Send + Sync {
     fn get(&self, position: usize) -> Result<Arc<Sample>, SampleError>;
 
     /// Makes ready the sample at `position`, which will soon be asked for: called on other threads, for several samples at
-    /// once. Returns those of its images that [`get`](Self::get) has without further work. What is wrong with a sample is
+    /// once. Returns those of its question's images that [`get`](Self::get) has without further work. What is wrong with a sample is
     /// said by `get` alone.
     ///
     /// A source that keeps nothing has nothing to do, which is the default.

@@ -28,8 +28,8 @@ fn folder() -> TempDir {
 fuzz_target!(|bytes: &[u8]| {
     let root = FOLDER.get_or_init(folder).path().join("data");
     fs::write(root.join("samples.jsonl"), bytes).unwrap();
-    let select = Select { format: Some(OWN), split: None };
-    let report = survey(&root, select, None, &mut |finding| {
+    let select = Select { format: Some(OWN), ..Select::default() };
+    let report = survey(&root, select, &mut |finding| {
         if let Finding::Problem(error) = finding {
             assert_eq!(error.to_string().lines().count(), 1, "{error}");
         }

@@ -2,9 +2,9 @@
 //! is asked once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use imagent_analysis::record::{LinesWriter, read_lines};
+use imagent_analysis::record::SharedLines;
 use imagent_core::Role;
 use imagent_core::chat::{ChatError, ChatMessage, ChatModel, ChatRequest, side_by_side};
 use imagent_data::formats::{Answer, Entry};
@@ -45,7 +45,7 @@ struct Kept {
 pub struct Judge<'a> {
     model: &'a dyn ChatModel,
     at_once: usize,
-    file: PathBuf,
+    file: SharedLines,
     verdicts: BTreeMap<Case, String>,
 }
 
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Judge<'_> {
 impl<'a> Judge<'a> {
     /// A judge whose verdicts are kept in `file`; at most `at_once` questions are under way.
     pub fn new(model: &'a dyn ChatModel, at_once: usize, file: &Path) -> Self {
-        Self { model, at_once: at_once.max(1), file: file.to_owned(), verdicts: BTreeMap::new() }
+        Self { model, at_once: at_once.max(1), file: SharedLines::new(file), verdicts: BTreeMap::new() }
     }
 
     /// Its name.
@@ -106,14 +106,13 @@ impl<'a> Judge<'a> {
 
     /// Reads what other runs have heard, and writes down what this one did. Of two verdicts the one that is kept counts.
     fn exchange(&mut self, mut heard: Vec<Kept>) -> Result<(), Error> {
-        let mut file = LinesWriter::open_shared(&self.file)?;
-        let kept: Vec<Kept> = read_lines(&self.file)?;
-        self.verdicts.extend(kept.into_iter().map(|kept| (kept.case, kept.verdict)));
-        heard.retain(|kept| !self.verdicts.contains_key(&kept.case));
-        for kept in heard {
-            file.append(&kept)?;
-            self.verdicts.insert(kept.case, kept.verdict);
-        }
+        let verdicts = &mut self.verdicts;
+        self.file.exchange(|kept: Vec<Kept>| {
+            verdicts.extend(kept.into_iter().map(|kept| (kept.case, kept.verdict)));
+            heard.retain(|kept| !verdicts.contains_key(&kept.case));
+            verdicts.extend(heard.iter().map(|kept| (kept.case.clone(), kept.verdict.clone())));
+            heard
+        })?;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// The dataset's format [default: whichever fits]
     #[arg(long, value_name = "NAME", conflicts_with = "coco")]
     format: Option<String>,
-    /// Only tables whose names begin so, such as train [default: all, if they are of one split]
+    /// Only tables whose names, or folders' names, begin so, such as train [default: all, if they are of one split]
     #[arg(long, value_name = "NAME", conflicts_with = "coco")]
     split: Option<String>,
     /// Only the first N rows
@@ -140,8 +140,8 @@ fn drawn(args: &Args, annotator: &Annotator<'_>) -> Result<(Summary, Annotated),
         let questions = CocoQuestions { samples, seed: args.seed, ..defaults };
         return annotator.write(coco.questions(&questions)?, &args.out, &mut done);
     }
-    let select = Select { format: args.format.as_deref(), split: args.split.as_deref() };
-    annotator.write(samples_of(&args.path, select, args.limit)?, &args.out, &mut done)
+    let select = Select { format: args.format.as_deref(), split: args.split.as_deref(), limit: args.limit };
+    annotator.write(samples_of(&args.path, select)?, &args.out, &mut done)
 }
 
 fn told(out: &Path, summary: Summary, report: &Annotated, as_json: bool) -> Result<()> {

@@ -143,7 +143,8 @@ fn dataset(data: &DatasetConfig) -> Result<Box<dyn Reader>> {
     if !data.mix.is_empty() || data.gold_crops > 0 {
         return Err(InputError("a benchmark takes one dataset as it is: name it with --data".to_owned()).into());
     }
-    Ok(open_reader(data, "data.eval.path")?)
+    // `--limit` may ask for more items than the settings do.
+    Ok(open_reader(&DatasetConfig { limit: 0, ..data.clone() }, "data.eval.path")?)
 }
 
 fn shard(text: Option<&str>) -> Result<(usize, usize)> {

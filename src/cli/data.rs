@@ -111,7 +111,7 @@ struct Part {
     /// The format [default: whichever fits]
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
-    /// Only tables whose names begin so, such as train [default: all, if they are of one split]
+    /// Only tables whose names, or folders' names, begin so, such as train [default: all, if they are of one split]
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
     /// Only the first N rows
@@ -121,7 +121,7 @@ struct Part {
 
 impl Part {
     fn select(&self) -> Select<'_> {
-        Select { format: self.format.as_deref(), split: self.split.as_deref() }
+        Select { format: self.format.as_deref(), split: self.split.as_deref(), limit: self.limit }
     }
 }
 
@@ -169,7 +169,7 @@ fn check(path: &Path, part: &Part, preview: Option<&Path>, json: bool) -> Result
         check_target(file)?;
     }
     let mut sheet = Preview::default();
-    let counted = survey(path, part.select(), part.limit, &mut |finding| match finding {
+    let counted = survey(path, part.select(), &mut |finding| match finding {
         Finding::Problem(error) => say(&format!("{}\n", chain(error))),
         Finding::Warning(error) => say(&format!("warning: {}\n", chain(error))),
         Finding::Row(entry, images) if preview.is_some() => sheet.add(entry, images),
@@ -225,7 +225,7 @@ fn bring(path: &Path, out: &Path, part: &Part, skip_bad: bool) -> Result<()> {
         say(&format!("left out: {}\n", chain(&error)));
         Ok(())
     };
-    let made = import(path, part.select(), out, part.limit, &mut bad, &mut |done| tell(done));
+    let made = import(path, part.select(), out, &mut bad, &mut |done| tell(done));
     let Summary { samples, images, written } = made.map_err(imagent::Error::from)?;
     let how = if written { "written to" } else { "already in" };
     let without = if skip_bad { format!(", {left_out} bad rows left out") } else { String::new() };
@@ -234,7 +234,7 @@ fn bring(path: &Path, out: &Path, part: &Part, skip_bad: bool) -> Result<()> {
 
 fn stats(path: &Path, part: &Part, json: bool) -> Result<()> {
     let dataset = open(path, part.select()).map_err(imagent::Error::from)?;
-    let samples = part.limit.unwrap_or(usize::MAX).min(dataset.len());
+    let samples = dataset.len();
     let mut counts: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
     let mut files = HashSet::new();
     for position in 0..samples {

@@ -212,7 +212,8 @@ pub fn open_reader(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn
     if let Some(synth) = &dataset.synth {
         ensure_synth(synth, path)?;
     }
-    let select = Select { format: given(&dataset.format), split: given(&dataset.split) };
+    let limit = (dataset.limit > 0).then_some(dataset.limit);
+    let select = Select { format: given(&dataset.format), split: given(&dataset.split), limit };
     let mut source = imagent_data::open(path, select)?;
     source.keep(dataset.cache_mib << 20);
     Ok(source)

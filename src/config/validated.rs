@@ -163,7 +163,7 @@ pub struct DatasetConfig {
     /// The format, by its name in `imagent data formats`. Default: whichever fits.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
-    /// What the names of its tables begin with, such as `train`. Default: all tables, if they are of one split.
+    /// What the names of its tables, or of their folders, begin with, such as `train`. Default: all tables, if they are of one split.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub split: String,
     /// Uses the first so many samples, of a mixture so many at even distances; 0 (default) uses all.

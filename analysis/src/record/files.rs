@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -147,22 +147,7 @@ impl LinesWriter {
     /// # Errors
     /// When the file cannot be written, or another process writes to it.
     pub fn open(path: &Path) -> Result<Self, AnalysisError> {
-        Self::of(path, claim(path)?)
-    }
-
-    /// [`open`](Self::open) for a file that several processes write to, each for a moment: waits for the others.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn open_shared(path: &Path) -> Result<Self, AnalysisError> {
-        let file = open_to_append(path)?;
-        if cfg!(unix) {
-            file.lock().map_err(AnalysisError::io(path))?;
-        }
-        Self::of(path, file)
-    }
-
-    fn of(path: &Path, file: File) -> Result<Self, AnalysisError> {
+        let file = claim(path)?;
         let bytes = fs::read(path).map_err(AnalysisError::io(path))?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(AnalysisError::io(path))?;
@@ -176,6 +161,70 @@ impl LinesWriter {
     pub fn append(&mut self, value: &impl Serialize) -> Result<(), AnalysisError> {
         append_line(&mut self.file, &self.path, value)
     }
+}
+
+/// A JSON Lines file to which several processes add values, each for a moment.
+#[derive(Debug)]
+pub struct SharedLines {
+    path: PathBuf,
+    /// How many bytes and lines were read.
+    read: (u64, usize),
+}
+
+impl SharedLines {
+    /// A file that need not be there yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), read: (0, 0) }
+    }
+
+    /// Hands on the values that were added since the last time, and adds what comes back. Nobody else writes meanwhile: it waits for
+    /// those who do. What was cut off behind the last line is removed.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or a line (named) is no such value; nothing of it is changed then.
+    pub fn exchange<T: DeserializeOwned + Serialize>(
+        &mut self,
+        add: impl FnOnce(Vec<T>) -> Vec<T>,
+    ) -> Result<(), AnalysisError> {
+        let mut file = open_to_append(&self.path)?;
+        if cfg!(unix) {
+            file.lock().map_err(AnalysisError::io(&self.path))?;
+        }
+        let (start, mut line) = self.read;
+        let bytes = bytes_from(&self.path, start).map_err(AnalysisError::io(&self.path))?;
+        let (mut found, mut whole) = (Vec::new(), 0);
+        for text in bytes.split_inclusive(|&byte| byte == b'\n') {
+            match serde_json::from_slice(text) {
+                _ if text.iter().all(u8::is_ascii_whitespace) => {}
+                Ok(value) => found.push(value),
+                // A file without a whole line is not known to be one of these.
+                Err(_) if start + whole as u64 > 0 && text.last() != Some(&b'\n') => break,
+                Err(source) => return Err(AnalysisError::Line { path: self.path.clone(), line: line + 1, source }),
+            }
+            whole += text.len();
+            line += 1;
+        }
+        let mut added = Vec::new();
+        if bytes[..whole].last().is_some_and(|&byte| byte != b'\n') {
+            added.push(b'\n');
+        }
+        for value in add(found) {
+            serde_json::to_writer(&mut added, &value).map_err(AnalysisError::json(&self.path))?;
+            added.push(b'\n');
+            line += 1;
+        }
+        let whole = start + whole as u64;
+        file.set_len(whole).and_then(|()| file.write_all(&added)).map_err(AnalysisError::io(&self.path))?;
+        self.read = (whole + added.len() as u64, line);
+        Ok(())
+    }
+}
+
+fn bytes_from(path: &Path, start: u64) -> std::io::Result<Vec<u8>> {
+    let (mut file, mut bytes) = (File::open(path)?, Vec::new());
+    file.seek(SeekFrom::Start(start))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A number, or NaN where JSON has `null`: what serde_json writes for numbers that are not finite.
@@ -242,20 +291,67 @@ mod tests {
         writer.append(&1).unwrap();
         if cfg!(unix) {
             assert!(matches!(LinesWriter::open(&path).unwrap_err(), AnalysisError::Busy { .. }));
-            let waiting = std::thread::spawn({
-                let path = path.clone();
-                move || LinesWriter::open_shared(&path).unwrap().append(&3).unwrap()
-            });
-            writer.append(&2).unwrap();
-            drop(writer);
-            waiting.join().unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
         }
+        drop(writer);
         fs::write(&path, "1\n2\n[3").unwrap();
         assert_eq!(read_lines::<u8>(&path).unwrap(), [1, 2]);
         LinesWriter::open(&path).unwrap().append(&"four").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n\"four\"\n");
         assert!(read_lines::<u8>(&path).unwrap_err().to_string().contains("b.jsonl, line 3"));
+    }
+
+    #[test]
+    fn a_shared_file_is_added_to_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared.jsonl");
+        let exchange = |lines: &mut SharedLines, own: &[u8]| {
+            let mut others = Vec::new();
+            let done = lines.exchange(|found: Vec<u8>| {
+                others = found;
+                own.to_vec()
+            });
+            done.map(|()| others).map_err(|error| error.to_string())
+        };
+        let [mut a, mut b] = [SharedLines::new(&path), SharedLines::new(&path)];
+        assert_eq!(exchange(&mut a, &[1, 2]), Ok(vec![]));
+        assert_eq!(exchange(&mut b, &[3]), Ok(vec![1, 2]));
+        assert_eq!((exchange(&mut a, &[]), exchange(&mut b, &[])), (Ok(vec![3]), Ok(vec![])));
+        if cfg!(unix) {
+            let writer = LinesWriter::open(&path).unwrap();
+            let (say, hear) = std::sync::mpsc::channel();
+            let waiting = std::thread::spawn(move || {
+                say.send("begun").unwrap();
+                b.exchange(|_: Vec<u8>| vec![4]).unwrap();
+                say.send("done").unwrap();
+            });
+            assert_eq!(hear.recv(), Ok("begun"));
+            assert!(hear.recv_timeout(std::time::Duration::from_millis(100)).is_err(), "it waits");
+            drop(writer);
+            assert_eq!(hear.recv(), Ok("done"));
+            waiting.join().unwrap();
+            assert_eq!(exchange(&mut a, &[]), Ok(vec![4]));
+        }
+    }
+
+    #[test]
+    fn a_shared_file_that_is_something_else_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared.jsonl");
+        let add = |before: &str| {
+            fs::write(&path, before).unwrap();
+            let done = SharedLines::new(&path).exchange(|_: Vec<u8>| vec![5]);
+            (done.map_err(|error| error.to_string()), fs::read_to_string(&path).unwrap())
+        };
+        // A last line without its end is a value if it parses, and else was cut off.
+        assert_eq!(add("1\n2"), (Ok(()), "1\n2\n5\n".to_owned()));
+        assert_eq!(add("1\n[2"), (Ok(()), "1\n5\n".to_owned()));
+        for (other, line) in
+            [("{\"dear\": [1, 2]}", "line 1"), ("{\n\"dear\": 1\n}", "line 1"), ("1\nx\n2\n", "line 2")]
+        {
+            let (done, after) = add(other);
+            assert!(done.unwrap_err().contains(line));
+            assert_eq!(after, other);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod images;
 mod metrics;
 mod trajectory;
 
-pub use files::{LinesWriter, check_target, read_lines, write_atomic};
+pub use files::{LinesWriter, SharedLines, check_target, read_lines, write_atomic};
 pub use images::{ImageCodec, ImageSource};
 pub use metrics::{MetricsRow, MetricsWriter, read_metrics};
 pub use trajectory::{

@@ -44,7 +44,7 @@ fn our_folders_become_conversations_that_every_reader_reads() {
     world(&from);
     let wording = Wording::named("plain").unwrap();
     let annotator = annotator(&wording, BoxFrame::Shown);
-    let write = || annotator.write(samples_of(&from, Select::default(), None).unwrap(), &out, &mut |_| ()).unwrap();
+    let write = || annotator.write(samples_of(&from, Select::default()).unwrap(), &out, &mut |_| ()).unwrap();
     let (summary, report) = write();
     let kept: usize = report.kept.values().sum();
     assert_eq!((report.read, summary.samples, summary.written), (20, kept, true));
@@ -86,7 +86,7 @@ fn a_text_that_cannot_be_rewritten_leaves_no_folder() {
     let wording = Wording::named("short").unwrap();
     let rewriter = Rewriter { write: &|_, _| Err("nobody is there".to_owned()), at_once: 2 };
     let annotator = Annotator { rewrite: Some(rewriter), ..annotator(&wording, BoxFrame::Relative1000) };
-    let error = annotator.write(samples_of(&from, Select::default(), None).unwrap(), &out, &mut |_| ()).unwrap_err();
+    let error = annotator.write(samples_of(&from, Select::default()).unwrap(), &out, &mut |_| ()).unwrap_err();
     assert!(error.to_string().ends_with("cannot be rewritten: nobody is there"), "{error}");
     assert!(!out.exists());
 }
@@ -108,7 +108,7 @@ fn rewritten_texts_are_taken_only_with_the_answer() {
     };
     let rewriter = Rewriter { write: &rewrite, at_once: 4 };
     let annotator = Annotator { rewrite: Some(rewriter), ..annotator(&wording, BoxFrame::Relative1000) };
-    let (_, report) = annotator.write(samples_of(&from, Select::default(), None).unwrap(), &out, &mut |_| ()).unwrap();
+    let (_, report) = annotator.write(samples_of(&from, Select::default()).unwrap(), &out, &mut |_| ()).unwrap();
     let kept: usize = report.kept.values().sum();
     let taken = lines(&out.join("openai.jsonl"))
         .iter()
@@ -257,8 +257,7 @@ fn published_conversations_with_boxes_become_trajectories() {
     let annotator = annotator(&wording, BoxFrame::Relative1000);
     let out = dir.path().join("out");
     let drawn =
-        samples_of(&dir.path().join("train.json"), Select { format: Some("mgrounding"), ..Select::default() }, None)
-            .unwrap();
+        samples_of(&dir.path().join("train.json"), Select { format: Some("mgrounding"), ..Select::default() }).unwrap();
     let (_, report) = annotator.write(drawn, &out, &mut |_| ()).unwrap();
     assert_eq!(report.kept, BTreeMap::from([("gg_train".to_owned(), 1)]));
     assert_eq!(report.rejected, BTreeMap::from([("no_box".to_owned(), 1), ("no_image".to_owned(), 1)]));

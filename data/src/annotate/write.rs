@@ -16,7 +16,7 @@ use super::{Reject, Teller, Told};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::write::{Summary, write_rows_and};
-use crate::formats::reader::files;
+use crate::formats::reader::decoded;
 use crate::formats::{Answer, Region, Select, open};
 
 /// The files that are written beside the samples.
@@ -76,22 +76,18 @@ impl Annotated {
 ///
 /// # Errors
 /// When the dataset cannot be opened. A sample whose images cannot be read is drawn as a reject.
-pub fn samples_of(
-    path: &Path,
-    select: Select<'_>,
-    limit: Option<usize>,
-) -> Result<impl Iterator<Item = Drawn> + use<>, DataError> {
+pub fn samples_of(path: &Path, select: Select<'_>) -> Result<impl Iterator<Item = Drawn> + use<>, DataError> {
     let reader = open(path, select)?;
-    let count = limit.unwrap_or(usize::MAX).min(reader.len());
-    Ok((0..count).map(move |position| {
+    Ok((0..reader.len()).map(move |position| {
         let mut entry =
             reader.entry(position).map_err(|error| (position.to_string(), Reject::BadImage(error.to_string())))?;
         if matches!(&entry.answer, Answer::Box(Region { image: None, .. })) && entry.pictures.len() > 1 {
             return Err((entry.id, Reject::NoImage));
         }
         // The trajectory takes the place of the row's own conversation.
+        entry.conversation.clear();
         entry.later_pictures.clear();
-        let (images, files) = files(&*reader, &entry).map_err(|(picture, problem)| {
+        let (images, files) = decoded(&*reader, &entry).map_err(|(picture, problem)| {
             (entry.id.clone(), Reject::BadImage(format!("{:?}: {problem}", picture.name())))
         })?;
         Ok((entry.sample(images), files))

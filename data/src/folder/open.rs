@@ -9,7 +9,7 @@ use imagent_core::{BoxFrame, Gold, Sample, SampleError, SampleSource, WrittenBox
 
 use super::cache::Cache;
 use super::decode::decode;
-use super::rows::{ImageFile, RawRow, Row, Rows, SAMPLES};
+use super::rows::{ImageFile, RawRow, Row, Rows, SAMPLES, conversation};
 use crate::error::DataError;
 use crate::formats::BadRow;
 use crate::formats::entry::{Answer, Entry, KEYS, Picture, Region};
@@ -46,14 +46,15 @@ impl Folder {
     /// # Errors
     /// The first thing that is wrong; [`survey`](crate::formats::survey()) lists all.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
-        Self::open_without(path.as_ref(), &mut Err)
+        Self::open_without(path.as_ref(), None, &mut Err)
     }
 
-    /// [`open`](Self::open) without the rows that `bad` takes.
-    pub(crate) fn open_without(path: &Path, bad: &mut BadRow<'_>) -> Result<Self, DataError> {
+    /// [`open`](Self::open) for the first `limit` rows, without those that `bad` takes.
+    pub(crate) fn open_without(path: &Path, limit: Option<usize>, bad: &mut BadRow<'_>) -> Result<Self, DataError> {
         let mut reader = Rows::open(path)?;
         let mut rows = Vec::new();
-        while let Some(row) = reader.next() {
+        for _ in 0..limit.unwrap_or(usize::MAX) {
+            let Some(row) = reader.next() else { break };
             match row {
                 Ok(row) => rows.push(row),
                 Err(error) => leave_out(bad, error)?,
@@ -145,8 +146,8 @@ pub(crate) fn entry(row: &Row, images: &[ImageFile]) -> Entry {
         Picture::File { name: name.clone(), path: path.clone() }
     };
     let mut meta = raw.meta.rest.clone();
-    let [kind, options, question] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
-    let conversation = raw.conversation();
+    let [kind, options, question, assumed] = KEYS.map(|key| meta.shift_remove(key).unwrap_or_default());
+    let conversation = conversation(&raw.meta.rest);
     if conversation.is_some() {
         meta.shift_remove(CONVERSATION);
     }
@@ -154,7 +155,10 @@ pub(crate) fn entry(row: &Row, images: &[ImageFile]) -> Entry {
     let later_pictures = pictures.split_off(*asked);
     let options: Vec<String> = serde_json::from_value(options).unwrap_or_default();
     let mut gold: Vec<Region> = raw.meta.gold.iter().map(region).collect();
-    let answer = answer(raw, *asked, kind.as_str(), &options, &mut gold);
+    let mut answer = answer(raw, *asked, kind.as_str(), &options, &mut gold);
+    if let (Answer::Box(region), Some(true)) = (&mut answer, assumed.as_bool()) {
+        region.image = None;
+    }
     Entry {
         id: raw.id.clone(),
         pictures,
@@ -208,7 +212,9 @@ impl SampleSource for Folder {
     }
 
     fn prefetch(&self, position: usize) -> Vec<Arc<RgbImage>> {
+        let Some(row) = self.rows.get(position) else { return Vec::new() };
         let image = |&number: &usize| self.cache.prefetch(number, || decode(&self.images[number].path));
-        self.rows.get(position).map_or_else(Vec::new, |row| row.images[..row.asked].iter().filter_map(image).collect())
+        let ready: Vec<_> = row.images.iter().map(image).collect();
+        ready.into_iter().take(row.asked).flatten().collect()
     }
 }

@@ -69,18 +69,15 @@ pub(crate) struct Row {
     pub(crate) asked: usize,
 }
 
-impl RawRow {
-    /// The conversation that `meta` holds, if it is one.
-    pub(crate) fn conversation(&self) -> Option<Vec<Turn>> {
-        Vec::deserialize(self.meta.rest.get(CONVERSATION)?).ok()
-    }
+/// The conversation that a row's `meta` holds, if it is one.
+pub(crate) fn conversation(meta: &Map<String, Value>) -> Option<Vec<Turn>> {
+    Vec::deserialize(meta.get(CONVERSATION)?).ok()
+}
 
-    /// How many images the question is asked with. A conversation that does not go with the images is for supervised training to refuse.
-    fn asked(&self) -> usize {
-        let images = self.images.len();
-        let asked = self.conversation().and_then(|turns| Asked::of(&turns, images).ok());
-        asked.map(|asked| asked.images).filter(|&asked| asked > 0).unwrap_or(images)
-    }
+/// With how many of its images a row's question is asked. A conversation that does not go with them is for fine-tuning to refuse.
+pub(crate) fn asked(meta: &Map<String, Value>, images: usize) -> usize {
+    let asked = conversation(meta).and_then(|turns| Asked::of(&turns, images).ok());
+    asked.map_or(images, |asked| asked.images)
 }
 
 /// An image file that some line names.
@@ -152,7 +149,7 @@ impl Rows {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let raw: RawRow =
             serde_json::from_str(text).map_err(|error| DataError::Row { file, line, problem: without_line(&error) })?;
-        let asked = raw.asked();
+        let asked = asked(&raw.meta.rest, raw.images.len());
         self.check(&raw, asked)?;
         let images = raw.images.iter().map(|name| self.resolve(name)).collect::<Result<_, _>>()?;
         Ok(Row { raw, images, asked })

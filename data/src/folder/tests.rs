@@ -52,7 +52,7 @@ fn line(id: &str, image: &str) -> String {
 /// Everything that is wrong with a folder, and its counts.
 fn check(path: &Path) -> (Vec<String>, Survey) {
     let mut bad = Vec::new();
-    let survey = survey(path, Select { format: Some(FOLDER), split: None }, None, &mut |finding| {
+    let survey = survey(path, Select { format: Some(FOLDER), ..Select::default() }, &mut |finding| {
         if let Finding::Problem(error) = finding {
             bad.push(error.to_string());
         }
@@ -137,7 +137,7 @@ fn folders_that_are_none() {
     let missing = dir.path().join("no");
     assert!(matches!(Folder::open(&missing), Err(DataError::NoFolder { path }) if path == missing));
     assert!(matches!(Folder::open(dir.path()), Err(DataError::NoDataset { .. })));
-    assert!(survey(&missing, Select::default(), None, &mut |_| ()).is_err());
+    assert!(survey(&missing, Select::default(), &mut |_| ()).is_err());
     let empty = folder(&["", " "]);
     assert!(matches!(Folder::open(empty.path()), Err(DataError::Empty { file }) if file.ends_with(SAMPLES)));
     let (bad, survey) = check(empty.path());

@@ -12,7 +12,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use imagent_core::{Draft, Sample};
 
-use super::rows::{RawMeta, RawRow, SAMPLES, gold_problem};
+use super::rows::{RawMeta, RawRow, SAMPLES, asked, gold_problem};
 use crate::error::DataError;
 
 /// What a dataset folder holds.
@@ -217,6 +217,11 @@ pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
     }
     if sample.images.is_empty() {
         return Some("it has no image".into());
+    }
+    let asked = asked(&sample.meta, sample.all_images().count());
+    if asked != sample.images.len() {
+        let images = sample.images.len();
+        return Some(format!("its conversation asks the question with {asked} images, the sample with {images}"));
     }
     if let Some(key) = RawMeta::KNOWN.into_iter().find(|&key| sample.meta.contains_key(key)) {
         return Some(format!("its meta must not have the key `{key}`"));

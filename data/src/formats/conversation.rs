@@ -13,7 +13,7 @@ use super::entry::{Answer, Entry, Picture, Region};
 use super::text::{image_named, only_box};
 use super::view::{View, plain};
 use crate::error::DataError;
-use crate::tables::IMAGE_KEYS;
+use crate::tables::within;
 
 pub(super) const MGROUNDING: Format = Format {
     name: "mgrounding",
@@ -58,12 +58,16 @@ fn sharegpt(view: &View<'_>) -> Result<Entry, DataError> {
         };
         turns.push(Turn { role, content: value.to_owned() });
     }
-    let column = if view.cell("images").is_some() { "images" } else { "image" };
-    entry(view, turns, view.pictures(column)?)
+    entry(view, turns, column(view)?)
+}
+
+/// The images of the column that holds them.
+fn column(view: &View<'_>) -> Result<Vec<Picture>, DataError> {
+    view.pictures(if view.cell("images").is_some() { "images" } else { "image" })
 }
 
 fn openai(view: &View<'_>) -> Result<Entry, DataError> {
-    let mut shown = Shown::new(view.pictures("images")?);
+    let mut shown = Shown::new(column(view)?);
     let mut turns = Vec::new();
     for (nth, message) in view.list("messages").into_iter().enumerate() {
         let role = match message.get("role").and_then(Value::as_str) {
@@ -74,7 +78,7 @@ fn openai(view: &View<'_>) -> Result<Entry, DataError> {
             _ => return Err(view.bad(format!("messages[{nth}] has no role that is known"))),
         };
         let text = match message.get("content") {
-            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::String(text)) => Some(shown.marked(text)),
             Some(Value::Array(parts)) => Some(content(view, nth, parts, &mut shown)?),
             _ => None,
         };
@@ -103,13 +107,15 @@ impl Shown {
         Self { column: column.into_iter().map(|picture| (picture, false)).collect(), placed: Vec::new() }
     }
 
-    /// Places the image of the column that a part without one points to: the one that it names, else the next.
-    fn place(&mut self, named: Option<usize>) -> Result<(), String> {
+    /// Places the image of the column that a part without one points to: the one of the index, else the next.
+    fn place(&mut self, index: Option<&Value>) -> Result<(), String> {
         let next = self.column.iter().position(|(_, is_placed)| !is_placed);
         let images = self.column.len();
-        let column = named.or(next).and_then(|at| self.column.get_mut(at));
-        let (picture, is_placed) = column.ok_or_else(|| match named {
-            Some(at) => format!("shows image {at}, counted from 0, of {images}"),
+        // pandas writes whole numbers as 1.0 in columns that have nulls.
+        let whole = |index: &Value| index.as_f64().filter(|at| *at >= 0.0 && at.fract() == 0.0).map(|at| at as usize);
+        let column = index.map_or(next, whole).and_then(|at| self.column.get_mut(at));
+        let (picture, is_placed) = column.ok_or_else(|| match index {
+            Some(index) => format!("shows the image of `index` {index}, counted from 0, of {images}"),
             None => format!("shows an image more than the {images} of `images`"),
         })?;
         *is_placed = true;
@@ -117,7 +123,13 @@ impl Shown {
         Ok(())
     }
 
-    /// All in order; those of the column that no part points to come first.
+    /// A text, for each of whose marks the next image of the column is placed. Whether there are enough is seen at the end.
+    fn marked(&mut self, text: &str) -> String {
+        text.matches(MARK).for_each(|_| drop(self.place(None)));
+        text.to_owned()
+    }
+
+    /// All in order; those of the column that nothing points to come first.
     fn all(self) -> Vec<Picture> {
         let rest = self.column.into_iter().filter(|(_, is_placed)| !is_placed).map(|(picture, _)| picture);
         rest.chain(self.placed).collect()
@@ -128,13 +140,14 @@ impl Shown {
 fn content(view: &View<'_>, nth: usize, parts: &[Value], shown: &mut Shown) -> Result<String, DataError> {
     let mut text = String::new();
     for (part, value) in parts.iter().enumerate() {
-        let has = |key: &str| value.get(key).is_some_and(|inner| !inner.is_null());
         match value.get("type").and_then(Value::as_str) {
             Some("text" | "input_text" | "output_text") => {
-                text.push_str(value.get("text").and_then(Value::as_str).unwrap_or_default());
+                let said = ["text", "content"].into_iter().find_map(|key| value.get(key)?.as_str());
+                let said = said.ok_or_else(|| view.bad(format!("messages[{nth}] has a part of text without one")))?;
+                text.push_str(&shown.marked(said));
             }
             Some("image" | "image_url" | "input_image") => {
-                if IMAGE_KEYS.into_iter().chain(["path"]).any(has) {
+                if within(value).is_some() {
                     let mut picture = view.picture(value, "messages", None)?;
                     if let Picture::Cell { cell, .. } = &mut picture {
                         // A cell within a cell: `tables` follows the path.
@@ -142,8 +155,8 @@ fn content(view: &View<'_>, nth: usize, parts: &[Value], shown: &mut Shown) -> R
                     }
                     shown.placed.push(picture);
                 } else {
-                    let named = value.get("index").and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
-                    shown.place(named).map_err(|problem| view.bad(format!("messages[{nth}] {problem}")))?;
+                    let index = value.get("index").filter(|index| !index.is_null());
+                    shown.place(index).map_err(|problem| view.bad(format!("messages[{nth}] {problem}")))?;
                 }
                 text.push_str(MARK);
             }
@@ -158,9 +171,6 @@ fn content(view: &View<'_>, nth: usize, parts: &[Value], shown: &mut Shown) -> R
 
 fn entry(view: &View<'_>, turns: Vec<Turn>, mut pictures: Vec<Picture>) -> Result<Entry, DataError> {
     let asked = Asked::of(&turns, pictures.len()).map_err(|problem| view.bad(problem))?;
-    if asked.images == 0 && !pictures.is_empty() {
-        return Err(view.bad("no turn of the user has an image"));
-    }
     let later_pictures = pictures.split_off(asked.images);
     let after = turns[asked.turn + 1..].iter().take_while(|turn| turn.role != Role::User);
     let reply = after.filter(|turn| turn.role == Role::Assistant).last();

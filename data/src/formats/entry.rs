@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::tables::{CellPath, Spot};
 
 /// Keys of a sample's `meta` that an entry fills, besides the conversation.
-pub(crate) const KEYS: [&str; 3] = ["answer_kind", "options", "question"];
+pub(crate) const KEYS: [&str; 4] = ["answer_kind", "options", "question", "image_assumed"];
 
 /// A box on an image, in the frame in which it was published.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,6 +70,14 @@ pub enum Picture {
 }
 
 impl Picture {
+    /// The bytes of its file, or why they cannot be had.
+    pub(crate) fn file(&self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::File { path, .. } => crate::folder::decode::bytes(path),
+            Self::Cell { .. } => Err("not a file".into()),
+        }
+    }
+
     /// What messages call it.
     pub fn name(&self) -> String {
         match self {
@@ -122,7 +130,7 @@ impl Entry {
     }
 
     /// The entry with [all its images](Self::all_pictures), as a sample. Boxes become pixels of the image files and are cut to the image; one without an
-    /// image is on the last. `meta` gets `answer_kind`, and `options`, `question` (without options) and `conversation` where
+    /// image is on the last. `meta` gets `answer_kind`, `image_assumed` if that is so of the answer, and `options`, `question` (without options) and `conversation` where
     /// there are any.
     pub fn sample(&self, mut images: Vec<Arc<RgbImage>>) -> Sample {
         let later_images = images.split_off(self.pictures.len().min(images.len()));
@@ -138,6 +146,9 @@ impl Entry {
         };
         let mut meta = self.meta.clone();
         meta.insert("answer_kind".into(), self.answer.kind().into());
+        if matches!(self.answer, Answer::Box(Region { image: None, .. })) && images.len() > 1 {
+            meta.insert("image_assumed".into(), true.into());
+        }
         if !self.options.is_empty() {
             meta.insert("options".into(), json!(self.options));
             meta.insert("question".into(), json!(self.question));

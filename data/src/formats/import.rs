@@ -4,13 +4,13 @@ use std::path::Path;
 
 use imagent_core::{Sample, WrittenBox};
 
-use super::reader::{BadRow, Reader, files, leave_out, open_without};
+use super::reader::{BadRow, Reader, decoded, leave_out, open_without};
 use super::{Answer, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::write::{Summary, sample_problem, write_rows};
 
-/// Writes the dataset at `path`, all of it or the first `limit` rows, to a new folder of ours at `out`: whole, or not at all, but
+/// Writes the dataset at `path` to a new folder of ours at `out`: whole, or not at all, but
 /// without the rows that `bad` takes. When the same dataset is there already, nothing changes. `done` is told after each row how many
 /// are written.
 ///
@@ -20,7 +20,6 @@ pub fn import(
     path: &Path,
     select: Select<'_>,
     out: &Path,
-    limit: Option<usize>,
     bad: &mut BadRow<'_>,
     done: &mut dyn FnMut(usize),
 ) -> Result<Summary, DataError> {
@@ -37,18 +36,24 @@ pub fn import(
         }
         Err(error) => leave_out(bad, error).err().map(Err),
     });
-    write_rows(out, rows.take(limit.unwrap_or(usize::MAX)))
+    write_rows(out, rows)
 }
 
 /// The sample at `position` with its images' files.
 fn row(reader: &dyn Reader, position: usize) -> Result<(Sample, Vec<Vec<u8>>), DataError> {
     let entry = reader.entry(position)?;
-    let (images, files) = files(reader, &entry).map_err(|(_, problem)| {
+    let (images, files) = decoded(reader, &entry).map_err(|(_, problem)| {
         let unreadable = DataError::Unwritable { id: entry.id.clone(), problem };
         // The reader's own error names the row.
         reader.sample(position).err().unwrap_or(unreadable)
     })?;
     let is_box = matches!(entry.answer, Answer::Box(_));
+    let shown = entry.pictures.len();
+    let elsewhere = entry.regions().filter_map(|region| region.image).find(|&image| image > shown);
+    if let Some(image) = elsewhere {
+        let problem = format!("a box is on image {image}, the question is asked with {shown}");
+        return Err(DataError::Unwritable { id: entry.id, problem });
+    }
     let sample = entry.sample(images);
     let no_box = || {
         let is_none = is_box && WrittenBox::read(&sample.answer).is_none();

@@ -46,8 +46,11 @@ pub const FOLDER: &str = "folder";
 pub struct Select<'a> {
     /// The name of the format; `None` takes the one that fits.
     pub format: Option<&'a str>,
-    /// What the names of the tables begin with, such as `train`; `None` takes all, unless they are of several splits.
+    /// What the names of the tables, or of their folders, begin with, such as `train`; `None` takes all, unless they are of several
+    /// splits.
     pub split: Option<&'a str>,
+    /// Reads only so many rows from the front; `None` reads all.
+    pub limit: Option<usize>,
 }
 
 /// A published format.

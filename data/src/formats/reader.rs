@@ -10,12 +10,11 @@ use image::RgbImage;
 use imagent_core::{Sample, SampleError, SampleSource, picture};
 
 use super::entry::{Entry, Picture};
-use super::source::{At, Source, own_folder};
+use super::source::{At, LastRow, Source, own_folder};
 use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::cache::Cache;
 use crate::folder::{CACHE_MIB, Folder, SAMPLES};
-use crate::tables::Row;
 
 /// A dataset of any format.
 pub trait Reader: SampleSource + Debug {
@@ -71,16 +70,16 @@ pub fn open(path: &Path, select: Select<'_>) -> Result<Box<dyn Reader>, DataErro
 /// Those of `bad`; what is wrong with more than one row, such as a file that breaks off.
 pub fn open_without(path: &Path, select: Select<'_>, bad: &mut BadRow<'_>) -> Result<Box<dyn Reader>, DataError> {
     if let Some(folder) = own_folder(path, select)? {
-        return Ok(Box::new(Folder::open_without(&folder, bad)?));
+        return Ok(Box::new(Folder::open_without(&folder, select.limit, bad)?));
     }
-    Ok(Box::new(Published::open(Source::find(path, select)?, bad)?))
+    Ok(Box::new(Published::open(Source::find(path, select)?, select.limit, bad)?))
 }
 
 /// Images, and the files that they were read from.
 pub(crate) type Files = (Vec<Arc<RgbImage>>, Vec<Vec<u8>>);
 
 /// All images of an entry with their files; else which cannot be read, and why.
-pub(crate) fn files<'a>(reader: &dyn Reader, entry: &'a Entry) -> Result<Files, (&'a Picture, String)> {
+pub(crate) fn decoded<'a>(reader: &dyn Reader, entry: &'a Entry) -> Result<Files, (&'a Picture, String)> {
     let files = reader.files(entry)?;
     let decoded = entry.all_pictures().zip(&files);
     let decoded = decoded.map(|(picture, file)| match picture::decode(file) {
@@ -137,23 +136,27 @@ impl Numbers {
 }
 
 impl Published {
-    /// Reads every row once, and keeps where it is; without the rows that `bad` takes.
+    /// Reads every row, or the first `limit`, once, and keeps where it is; without the rows that `bad` takes.
     ///
     /// # Errors
     /// The first table that cannot be read, or bad row that is not taken.
-    pub fn open(mut source: Source, bad: &mut BadRow<'_>) -> Result<Self, DataError> {
+    pub fn open(mut source: Source, limit: Option<usize>, bad: &mut BadRow<'_>) -> Result<Self, DataError> {
         if !source.unreadable.is_empty() {
             return Err(source.unreadable.swap_remove(0));
         }
         let (mut rows, mut numbers, mut failed) = (Vec::new(), Numbers::default(), None);
+        let mut left = limit.unwrap_or(usize::MAX);
         source.scan_at(&mut |row| match row {
+            _ if left == 0 => ControlFlow::Break(()),
             Ok((at, entry)) => {
+                left -= 1;
                 let dear = source.tables[at.table].table.is_dear();
                 let images = entry.all_pictures().map(|picture| numbers.of(picture)).collect();
                 rows.push(Slot { at, held: dear.then(|| Box::new(entry)), images });
                 ControlFlow::Continue(())
             }
             Err(error) => {
+                left -= 1;
                 failed = leave_out(bad, error).err();
                 if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
@@ -173,7 +176,7 @@ impl Published {
         self.rows.get(position).ok_or_else(none)
     }
 
-    fn decode(&self, picture: &Picture, read: &mut Option<Row>) -> Result<RgbImage, String> {
+    fn decode(&self, picture: &Picture, read: &mut LastRow) -> Result<RgbImage, String> {
         picture::decode(&self.source.bytes(picture, read)?).map_err(|error| error.to_string())
     }
 }
@@ -231,7 +234,8 @@ impl SampleSource for Published {
         let mut read = None;
         let image =
             |(picture, number): (&Picture, &usize)| self.cache.prefetch(*number, || self.decode(picture, &mut read));
-        entry.pictures.iter().zip(&slot.images).filter_map(image).collect()
+        let ready: Vec<_> = entry.all_pictures().zip(&slot.images).map(image).collect();
+        ready.into_iter().take(entry.pictures.len()).flatten().collect()
     }
 }
 
@@ -247,11 +251,7 @@ impl Reader for Folder {
     }
 
     fn files<'a>(&self, entry: &'a Entry) -> Result<Vec<Vec<u8>>, (&'a Picture, String)> {
-        let bytes = |picture: &Picture| match picture {
-            Picture::File { path, .. } => crate::folder::decode::bytes(path),
-            Picture::Cell { .. } => Err("not an image of this dataset".into()),
-        };
-        entry.all_pictures().map(|picture| bytes(picture).map_err(|problem| (picture, problem))).collect()
+        entry.all_pictures().map(|picture| picture.file().map_err(|problem| (picture, problem))).collect()
     }
 
     fn sample(&self, position: usize) -> Result<Sample, DataError> {

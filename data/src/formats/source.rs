@@ -47,6 +47,9 @@ pub(super) struct Part {
     below: PathBuf,
 }
 
+/// A row that was read for an image of it, and of which table: the next image is often of the same.
+pub(super) type LastRow = Option<(usize, Row)>;
+
 /// Where a row stands within a dataset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At {
@@ -170,12 +173,15 @@ impl Source {
     }
 
     /// The bytes of an image's file, or why they cannot be had. `read` goes from image to image of an entry.
-    pub(super) fn bytes(&self, picture: &Picture, read: &mut Option<Row>) -> Result<Vec<u8>, String> {
+    pub(super) fn bytes(&self, picture: &Picture, read: &mut LastRow) -> Result<Vec<u8>, String> {
         match picture {
-            Picture::File { path, .. } => crate::folder::decode::bytes(path),
+            Picture::File { .. } => picture.file(),
             Picture::Cell { table, spot, cell, path } => {
                 let part = &self.tables[*table];
-                match part.table.cell(*spot, cell, read).map_err(|error| error.to_string())? {
+                let mut own = read.take().filter(|(of, _)| of == table).map(|(_, row)| row);
+                let found = part.table.cell(*spot, cell, &mut own);
+                *read = own.map(|row| (*table, row));
+                match found.map_err(|error| error.to_string())? {
                     Some(Cell::Bytes(bytes)) => Ok(bytes),
                     Some(Cell::Text(text)) => base64(&text),
                     None => {
@@ -266,7 +272,13 @@ impl Listing {
     /// Only the tables of the split.
     fn of_split(mut self, path: &Path, root: &Root, split: Option<&str>) -> Result<Self, DataError> {
         let Some(split) = split else { return Ok(self) };
-        self.tables.retain(|table| split_of(root, table, &[&[split], &SPLITS[..]].concat()) == Some(split));
+        let lower = split.to_lowercase();
+        // Only splits that are known compete: those of a table's name and of its folders may differ.
+        let known = SPLITS.iter().find(|known| **known == lower);
+        self.tables.retain(|table| match known {
+            Some(known) => split_of(root, table, &SPLITS) == Some(known),
+            None => split_of(root, table, &[&lower]).is_some(),
+        });
         if self.tables.is_empty() {
             let problem = format!("has no table whose name, or whose folder's, begins with {split:?}");
             return Err(DataError::NotADataset { path: path.into(), problem });
@@ -285,9 +297,9 @@ fn split_of<'a>(root: &Root, table: &Path, splits: &[&'a str]) -> Option<&'a str
     relative.components().rev().find_map(named)
 }
 
-/// Whether a name is that of a split, alone or before something that is no letter: `train-00000-of-00002`.
+/// Whether a name, in small letters, is that of a split, alone or before something that is no letter: `train-00000-of-00002`.
 fn begins(name: &str, split: &str) -> bool {
-    name.strip_prefix(&split.to_lowercase()).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+    name.strip_prefix(split).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
 }
 
 /// Refuses tables of several splits: to train on what is meant for a test is an error that nobody sees.

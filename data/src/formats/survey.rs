@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::conversation::CONVERSATION;
+use imagent_core::conversation::{CONVERSATION, taught};
 use imagent_core::{Asked, BoxFrame, WrittenBox, picture};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use super::{FOLDER, Select};
 use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::open::entry;
-use crate::folder::rows::{RawRow, Row, Rows};
+use crate::folder::rows::{RawRow, Row, Rows, conversation};
 use crate::tables::Place;
 
 /// Qwen2.5-VL's image processor refuses images with a side this many times the other.
@@ -60,17 +60,12 @@ pub enum Finding<'a> {
     Row(&'a Entry, &'a [Arc<RgbImage>]),
 }
 
-/// Reads the rows, all or the first `limit`, decodes every image, and compares boxes with the images' sizes.
+/// Reads the rows, decodes every image, and compares boxes with the images' sizes.
 ///
 /// # Errors
 /// Only when there is no dataset at all; whatever is wrong with one is a finding.
-pub fn survey(
-    path: &Path,
-    select: Select<'_>,
-    limit: Option<usize>,
-    tell: &mut dyn FnMut(Finding<'_>),
-) -> Result<Survey, DataError> {
-    let limit = limit.unwrap_or(usize::MAX);
+pub fn survey(path: &Path, select: Select<'_>, tell: &mut dyn FnMut(Finding<'_>)) -> Result<Survey, DataError> {
+    let limit = select.limit.unwrap_or(usize::MAX);
     let own = own_folder(path, select)?;
     let mut surveyor = Surveyor { own: own.is_some(), seen: HashMap::new(), survey: Survey::default(), tell };
     match own {
@@ -101,16 +96,12 @@ impl Surveyor<'_> {
         {
             let place = Place { file: rows.file().into(), number: rows.line(), is_line: true };
             let unreadable = matches!(row, Err(DataError::Io { .. }));
-            if let Some(problem) =
-                row.as_ref().ok().and_then(|row| answer_problem(row).or_else(|| conversation_problem(&row.raw)))
-            {
+            let said = row.as_ref().ok().map(|row| [answer_problem(row), conversation_problem(&row.raw)]);
+            for problem in said.into_iter().flatten().flatten() {
                 self.problem(&DataError::BadRow { place: place.clone(), problem });
             }
             let row = row.map(|row| entry(&row, &rows.images));
-            self.row(row.map(|entry| (place, entry)), &mut |picture| match picture {
-                Picture::File { path, .. } => crate::folder::decode::bytes(path),
-                Picture::Cell { .. } => Err("not a file".into()),
-            });
+            self.row(row.map(|entry| (place, entry)), &mut Picture::file);
             if unreadable {
                 break;
             }
@@ -171,7 +162,7 @@ impl Surveyor<'_> {
         }
         let shown = &images[..entry.pictures.len()];
         self.boxes(&place, &entry, shown);
-        for problem in odd(&entry, &images) {
+        for problem in odd(&entry, &images, self.own) {
             (self.tell)(Finding::Warning(&DataError::BadRow { place: place.clone(), problem }));
         }
         let Survey { kinds, answers, images_a_row, .. } = &mut self.survey;
@@ -235,7 +226,7 @@ impl Surveyor<'_> {
 }
 
 /// What a model may refuse of a row that is well made.
-fn odd(entry: &Entry, images: &[Arc<RgbImage>]) -> Vec<String> {
+fn odd(entry: &Entry, images: &[Arc<RgbImage>], own: bool) -> Vec<String> {
     let narrow = images.iter().zip(1..).filter_map(|(image, nth)| {
         let (width, height) = image.dimensions();
         let is = u64::from(width.max(height)) > MAX_ASPECT_RATIO * u64::from(width.min(height));
@@ -251,13 +242,20 @@ fn odd(entry: &Entry, images: &[Arc<RgbImage>]) -> Vec<String> {
             format!("the question has {mark}, which looks like a token of a chat template: it cannot be asked then")
         })
     });
-    narrow.chain(marks).collect()
+    let untaught = taught(&entry.conversation).err().filter(|_| !own && !entry.conversation.is_empty());
+    let untaught = untaught.map(|problem| format!("the conversation cannot be trained on: {problem}"));
+    narrow.chain(marks).chain(untaught).collect()
 }
 
 /// What is wrong with an answer of our own folder, by what the row says it is.
 fn answer_problem(row: &Row) -> Option<String> {
     let RawRow { answer, meta, .. } = &row.raw;
-    let kind = meta.rest.get("answer_kind")?;
+    let elsewhere = |written: WrittenBox| {
+        let image = written.image.filter(|image| !(1..=row.asked).contains(image))?;
+        Some(format!("`answer` is on image {image}, which is none of the sample's {}", row.asked))
+    };
+    // Without a kind, what is written as a box is one.
+    let Some(kind) = meta.rest.get("answer_kind") else { return WrittenBox::read(answer).and_then(elsewhere) };
     match kind.as_str() {
         Some("text") => None,
         Some("choice") => {
@@ -269,9 +267,7 @@ fn answer_problem(row: &Row) -> Option<String> {
         }
         Some("box") => match WrittenBox::read(answer) {
             None => Some(format!("`answer` {answer:?} is no box")),
-            Some(WrittenBox { image, .. }) => image
-                .filter(|image| !(1..=row.asked).contains(image))
-                .map(|image| format!("`answer` is on image {image}, which is none of the sample's {}", row.asked)),
+            Some(written) => elsewhere(written),
         },
         _ => Some(format!("`answer_kind` {kind} is none of text, choice and box")),
     }
@@ -280,8 +276,8 @@ fn answer_problem(row: &Row) -> Option<String> {
 /// Why the conversation of a row of our own folder is none that can be trained on.
 fn conversation_problem(raw: &RawRow) -> Option<String> {
     raw.meta.rest.get(CONVERSATION)?;
-    let problem = match raw.conversation() {
-        Some(turns) => Asked::of(&turns, raw.images.len()).err()?,
+    let problem = match conversation(&raw.meta.rest) {
+        Some(turns) => Asked::of(&turns, raw.images.len()).err().or_else(|| taught(&turns).err())?,
         None => "not a list of {role, content}".to_owned(),
     };
     Some(format!("`{CONVERSATION}`: {problem}"))

@@ -8,7 +8,7 @@ use super::entry::{Answer, Entry, Picture};
 use super::text::{letter, to_position, unmark, without_letter};
 use crate::error::DataError;
 use crate::root::{Refused, Root};
-use crate::tables::{CellPath, Place, Row, Spot};
+use crate::tables::{CellPath, Place, Row, Spot, within};
 
 /// Endings of image files, by which a path is told from base64.
 const IMAGES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
@@ -170,22 +170,16 @@ impl View<'_> {
                 self.file(text)
             }
             Value::String(text) if !text.trim().is_empty() => Ok(cell(None)),
-            Value::Object(object) => {
-                let path = ["path", "image", "url"].iter().find_map(|key| object.get(*key)?.as_str());
-                match object.get("bytes") {
-                    Some(Value::Bool(true) | Value::String(_)) => Ok(cell(path.map(str::to_owned))),
-                    _ => match (path, object.get("image_url")) {
-                        (Some(path), _) => self.picture(&Value::from(path), column, nth),
-                        (None, Some(inner)) => self.picture(inner, column, nth),
-                        (None, None) => Err(self.bad(format!("`{column}` has an image without content"))),
-                    },
-                }
-            }
+            Value::Object(object) => match within(value) {
+                Some(("bytes", _)) => Ok(cell(object.get("path").and_then(Value::as_str).map(str::to_owned))),
+                Some((_, inner)) => self.picture(inner, column, nth),
+                None => Err(self.bad(format!("`{column}` has an image without content"))),
+            },
             _ => Err(self.bad(format!("`{column}` has an image without content"))),
         }
     }
 
-    /// A file that the row names: from the dataset's folder, from the table's, or from above the dataset's.
+    /// A file that the row names: from the table's folder, from the dataset's, or from above that.
     pub(crate) fn file(&self, name: &str) -> Result<Picture, DataError> {
         resolve(self.root, self.below, name)
             .map(|path| Picture::File { name: name.into(), path })
@@ -195,10 +189,11 @@ impl View<'_> {
 
 /// The file that a name stands for. Names often begin above the dataset's folder: `./MIG-Bench/images/…` in `MIG-Bench/`.
 pub(crate) fn resolve(root: &Root, below: &Path, name: &str) -> Result<std::path::PathBuf, Refused> {
-    let first = root.file(name);
-    let Err(Refused::Missing) = first else { return first };
+    // Beside the table first, so that the dataset is the same whether its folder is opened or one above it.
     let beside = root.file_below(below, name);
     let Err(Refused::Missing) = beside else { return beside };
+    let from_root = root.file(name);
+    let Err(Refused::Missing) = from_root else { return from_root };
     let parts: Vec<&str> = name.split('/').collect();
     let own = root.path().file_name().and_then(|own| own.to_str());
     let folder = parts.iter().rposition(|part| Some(*part) == own);

@@ -43,8 +43,14 @@ impl Table for Lines {
                 return Err(self.bad(spot, format!("the line has more than {MAX_ROW_BYTES} bytes")));
             }
             start += len as u64;
-            let blank = bytes.iter().all(u8::is_ascii_whitespace);
-            if !blank && sink(self.row(spot, &bytes)) == ControlFlow::Break(()) {
+            if bytes.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let row = self.row(spot, &bytes);
+            if row.is_err() && bytes.last() != Some(&b'\n') {
+                return Err(self.bad(spot, "the file ends within a row"));
+            }
+            if sink(row) == ControlFlow::Break(()) {
                 break;
             }
         }

@@ -41,8 +41,19 @@ impl fmt::Display for Place {
     }
 }
 
-/// Keys of objects under which an image stands, first those that are taken first.
-pub(crate) const IMAGE_KEYS: [&str; 4] = ["bytes", "image_url", "url", "image"];
+/// Keys of objects under which an image's file stands, as it is, in base64 or by name; those that are taken first in front.
+pub(crate) const IMAGE_KEYS: [&str; 5] = ["bytes", "path", "image", "image_url", "url"];
+
+/// What an object holds as an image, and under which key.
+pub(crate) fn within(object: &Value) -> Option<(&'static str, &Value)> {
+    let holds = |value: &Value| match value {
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Object(_) => within(value).is_some(),
+        Value::Bool(there) => *there,
+        _ => false,
+    };
+    IMAGE_KEYS.into_iter().find_map(|key| Some((key, object.get(key).filter(|value| holds(value))?)))
+}
 
 /// Where a row can be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +70,7 @@ pub struct Spot {
 /// A cell within a row: a column, and which element where the column holds lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CellPath {
-    /// The column; in JSON also a path of keys and positions with `/` between.
+    /// The column, or a path of keys and positions with `/` between.
     pub column: String,
     /// The element, counted from 0.
     pub nth: Option<usize>,
@@ -94,8 +105,8 @@ impl Row {
         if let Some(nth) = path.nth {
             value = value.get(nth)?;
         }
-        while let Some(within) = IMAGE_KEYS.iter().find_map(|key| value.get(*key)) {
-            value = within;
+        while let Some((_, inner)) = within(value) {
+            value = inner;
         }
         value.as_str()
     }

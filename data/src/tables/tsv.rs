@@ -19,6 +19,8 @@ use crate::error::DataError;
 pub(super) struct Tsv {
     file: PathBuf,
     columns: Vec<String>,
+    /// Lines end in two bytes, of which the reader counts the second to the next line.
+    crlf: bool,
 }
 
 /// Ends a row that has no end: a quote that is never closed would take in the rest of the file.
@@ -46,12 +48,15 @@ fn builder() -> ReaderBuilder {
 impl Tsv {
     /// Reads the names of the columns.
     pub(super) fn open(file: &Path) -> Result<Self, DataError> {
-        let mut table = Self { file: file.into(), columns: Vec::new() };
-        let mut header = None;
-        table.records(&mut |_, record| {
+        let mut table = Self { file: file.into(), columns: Vec::new(), crlf: false };
+        let (mut header, mut end) = (None, 0);
+        table.records(&mut |spot, record| {
             header = Some(record.clone());
+            end = spot.start + spot.len as u64;
             ControlFlow::Break(())
         })?;
+        let behind = Spot { number: 2, is_line: true, start: end, len: 1 };
+        table.crlf = bytes_at(file, behind).is_ok_and(|byte| byte == b"\n");
         let spot = Spot { number: 1, is_line: true, start: 0, len: 0 };
         let header = header.ok_or_else(|| table.bad(spot, "there is no row with the names of the columns"))?;
         for name in &header {
@@ -69,6 +74,7 @@ impl Tsv {
         loop {
             since.store(0, Ordering::Relaxed);
             let (line, start) = (reader.position().line() as usize, reader.position().byte());
+            let line = line + usize::from(self.crlf && start > 0);
             let spot = Spot { number: line, is_line: true, start, len: 0 };
             let more = reader.read_byte_record(&mut record).map_err(|error| self.csv_error(spot, error))?;
             let len = (reader.position().byte() - start) as usize;
@@ -95,10 +101,17 @@ impl Tsv {
         let mut cells = Map::new();
         for (name, cell) in self.columns.iter().zip(record) {
             let text = std::str::from_utf8(cell).map_err(|_| self.bad(spot, format!("`{name}` is not UTF-8 text")))?;
-            cells.insert(name.clone(), Value::from(text));
+            cells.insert(name.clone(), cell_of(text));
         }
         Ok(Row { spot, cells })
     }
+}
+
+/// A cell is a text, or a list as JSON has it, such as a conversation.
+fn cell_of(text: &str) -> Value {
+    let list = Some(text).filter(|text| text.starts_with('[') && text.ends_with(']'));
+    let list = list.and_then(|text| serde_json::from_str(text).ok()).filter(Value::is_array);
+    list.unwrap_or_else(|| Value::from(text))
 }
 
 impl Table for Tsv {

@@ -131,6 +131,35 @@ def messages():
     return pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(pa.struct([("role", TEXT), ("content", content)])))]))
 
 
+def parts():
+    """Parts with files of their own: structs, binary, or an address, of which all but one are null; null and empty lists."""
+    def part(**own):
+        return {"type": "image" if own else "text", "text": None if own else "What?", "image": None, "image_url": None, "bytes": None, **own}
+
+    def address(shade):
+        return {"url": "data:image/png;base64," + base64.b64encode(png(shade)).decode()}
+
+    own = [lambda n: {"image": image(n)}, lambda n: {"image_url": address(n)}, lambda n: {"bytes": png(n)}]
+    rows = []
+    for n in range(4):
+        shown = [part(**own[(n + k) % 3](2 * n + k)) for k in range(2)]
+        said = [("system", [])] if n == 1 else []
+        said += [("user", [*shown, part()]), ("assistant", [{**part(), "text": "A cup."}])]
+        rows.append({"messages": [{"role": role, "content": content} for role, content in said]})
+    content = pa.list_(pa.struct([
+        ("type", TEXT), ("text", TEXT), ("image", IMAGE), ("image_url", pa.struct([("url", TEXT)])), ("bytes", pa.binary()),
+    ]))
+    return pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(pa.struct([("role", TEXT), ("content", content)])))]))
+
+
+def empty():
+    """A page of data without values, which pyarrow writes where it goes over from a dictionary to plain cells."""
+    rows = [{
+        "conversations": [{"from": "human", "value": f"<image>Q{n}"}, {"from": "gpt", "value": "a"}], "images": [png(n)],
+    } for n in range(5)]
+    return pa.Table.from_pylist(rows)
+
+
 def trl():
     """TRL's conversations: parts of type image stand for the images of a column."""
     def part(text=None, index=None):
@@ -156,6 +185,8 @@ def main():
     small = {"data_page_size": 300, "write_batch_size": 2, "dictionary_pagesize_limit": 1500}
     pq.write_table(pages(), HERE / "pages.parquet", row_group_size=40, **small)
     pq.write_table(messages(), HERE / "messages.parquet", row_group_size=12, use_dictionary=False, data_page_size=300, write_batch_size=2)
+    pq.write_table(empty(), HERE / "empty.parquet", data_page_size=100, write_batch_size=1)
+    pq.write_table(parts(), HERE / "parts.parquet", row_group_size=3)
     pq.write_table(trl(), HERE / "trl.parquet")
     pq.write_table(blink(), HERE / "zstd.parquet", compression="zstd")
     pq.write_table(blink(), HERE / "brotli.parquet", compression="brotli")

@@ -27,8 +27,8 @@ pub struct SftConfig {
     pub model: ModelConfig,
     /// What to train on, and what is held out for validation.
     pub data: DataConfig,
-    /// Asks the question of a sample as reinforcement learning would with this style. Without it a conversation's first turn
-    /// is taken as it is written.
+    /// Asks the question of a sample as reinforcement learning would with this style. Without it the turn of a
+    /// conversation that asks it is taken as it is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<PromptStyle>,
     /// Makes trajectories of annotated samples. Without it the samples' own conversations are trained on.

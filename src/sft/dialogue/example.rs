@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use imagent_core::conversation::CONVERSATION;
+use imagent_core::conversation::{CONVERSATION, taught};
 use imagent_core::{
-    Asked, Content, Encoder, Message, PromptStyle, Role, Sample, Segment, Size, ToolSpec, Toolbox, Turn,
+    Asked, Content, Encoder, Message, PromptStyle, RgbImage, Role, Sample, Segment, Size, ToolSpec, Toolbox, Turn,
 };
 use imagent_data::annotate::{Teller, Wording};
 use imagent_models::codec::Codec;
@@ -75,7 +75,7 @@ impl<'a> Examples<'a> {
                 }
                 Err(reason) => return Ok(Err(LeftOut::Rejected(reason))),
             },
-            None => (self.stored(sample).map_err(bad)?, sample.all_images().cloned().collect()),
+            None => self.stored(sample).map_err(bad)?,
         };
         let said = self.codec.conversation(&messages, &self.tools, &images);
         let said = said.map_err(|error| bad(error.to_string()))?;
@@ -91,36 +91,37 @@ impl<'a> Examples<'a> {
         teller.tell(sample).map(|told| told.text).map_err(|reject| reject.name())
     }
 
-    /// The stored conversation as messages.
-    fn stored(&self, sample: &Sample) -> Result<Vec<Message>, String> {
+    /// The stored conversation as messages, with its images.
+    fn stored(&self, sample: &Sample) -> Result<(Vec<Message>, Vec<Arc<RgbImage>>), String> {
         let value = sample.meta.get(CONVERSATION);
         let value = value.ok_or("it has no `meta.conversation`; set `[trajectories]` to make one of its annotation")?;
-        let turns = Vec::<Turn>::deserialize(value).map_err(|error| format!("`meta.{CONVERSATION}`: {error}"))?;
+        let in_meta = |problem: String| format!("`meta.{CONVERSATION}`: {problem}");
+        let turns = Vec::<Turn>::deserialize(value).map_err(|error| in_meta(error.to_string()))?;
         self.check_sizes(sample)?;
-        let asked = Asked::of(&turns, sample.all_images().count());
-        let Asked { turn, images } = asked.map_err(|problem| format!("`meta.{CONVERSATION}`: {problem}"))?;
-        if turns.iter().all(|turn| turn.role != Role::Assistant) {
-            return Err("its conversation has no turn of the assistant".to_owned());
+        let all: Vec<Arc<RgbImage>> = sample.all_images().cloned().collect();
+        let Asked { turn, images } = Asked::of(&turns, all.len()).map_err(in_meta)?;
+        let turns = taught(&turns).map_err(in_meta)?;
+        if turn >= turns.len() {
+            return Err(in_meta("no turn of the assistant after the question".to_owned()));
         }
-        let mut written: Vec<Message> = turns.iter().map(Turn::message).collect();
-        let Some(style) = &self.prompt else {
-            // Images without a mark come before the question, as the published conversations have it.
-            if turns.iter().all(|turn| turn.images() == 0) {
-                written[turn].content.splice(0..0, std::iter::repeat_n(Content::Image, images));
+        let marked = |turns: &[Turn]| turns.iter().map(Turn::images).sum::<usize>();
+        let shown = if marked(turns) == 0 { images } else { marked(turns) };
+        let mut messages: Vec<Message> = turns.iter().map(Turn::message).collect();
+        match &self.prompt {
+            Some(style) => {
+                let question = Sample { images: all[..images].to_vec(), ..sample.clone() };
+                let mut asked = style.messages_after(&question, marked(&turns[..turn]));
+                let system = (!style.system.is_empty()).then(|| asked.remove(0));
+                messages.splice(turn..=turn, asked);
+                system.map_or(Ok(()), |system| set_system(&mut messages, system)).map_err(in_meta)?;
             }
-            return Ok(written);
-        };
-        let later = written.split_off(turn + 1);
-        // All images that are seen by then stand with the question.
-        let mut earlier = written;
-        earlier.truncate(turn);
-        earlier.iter_mut().for_each(|message| message.content.retain(|content| *content != Content::Image));
-        earlier.retain(|message| message.role != Role::System || style.system.is_empty());
-        let question = Sample { images: sample.all_images().take(images).cloned().collect(), ..sample.clone() };
-        let (mut messages, question): (Vec<_>, Vec<_>) =
-            style.messages(&question).into_iter().partition(|message| message.role == Role::System);
-        messages.extend(earlier.into_iter().chain(question).chain(later));
-        Ok(messages)
+            // Images without a mark come before the question, as the published conversations have it.
+            None if marked(turns) == 0 => {
+                messages[turn].content.splice(0..0, std::iter::repeat_n(Content::Image, images));
+            }
+            None => {}
+        }
+        Ok((messages, all[..shown].to_vec()))
     }
 
     /// Whether boxes in pixels as shown are in the pixels that this model is shown.
@@ -130,7 +131,7 @@ impl<'a> Examples<'a> {
         }
         let stored = sample.meta.get(SHOWN).map(Vec::<[u32; 2]>::deserialize);
         let Some(Ok(stored)) = stored else { return Err(format!("`meta.{SHOWN}` is not a list of sizes")) };
-        let shown = |image: &Arc<imagent_core::RgbImage>| {
+        let shown = |image: &Arc<RgbImage>| {
             let size = self.codec.shown_size(Size::new(image.width(), image.height()));
             size.map(|size| [size.width, size.height]).map_err(|error| error.to_string())
         };
@@ -142,6 +143,18 @@ impl<'a> Examples<'a> {
             "its boxes are for images shown at {stored:?}, this model is shown {own:?}; annotate it for this model"
         ))
     }
+}
+
+/// Puts a message of the system in front, in place of one that stands there.
+fn set_system(messages: &mut Vec<Message>, system: Message) -> Result<(), String> {
+    match messages.first_mut().filter(|first| first.role == Role::System) {
+        Some(first) if first.content.contains(&Content::Image) => {
+            return Err("`prompt.system` would take the place of a system's turn with an image".to_owned());
+        }
+        Some(first) => *first = system,
+        None => messages.insert(0, system),
+    }
+    Ok(())
 }
 
 impl Example {

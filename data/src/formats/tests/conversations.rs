@@ -46,7 +46,7 @@ fn images_of_later_turns_are_kept_beside_the_questions() {
     let dir = with_images(&names, &[("t.json", json!([zoomed, greeted]).to_string())]);
     assert_eq!(problems(dir.path(), None), Vec::<String>::new());
     let published = open(dir.path(), None).unwrap();
-    import(dir.path(), of(None), &dir.path().join("own"), None, &mut Err, &mut |_| ()).unwrap();
+    import(dir.path(), of(None), &dir.path().join("own"), &mut Err, &mut |_| ()).unwrap();
     let own = open(&dir.path().join("own"), None).unwrap();
     assert_eq!(problems(&dir.path().join("own"), None), Vec::<String>::new());
     for dataset in [&published, &own] {
@@ -82,7 +82,7 @@ fn what_a_row_of_ours_says_goes_with_the_questions_images() {
         // A question can be asked all the same, with all images, and nothing of the row is lost.
         let sample = open(dir.path(), None).unwrap().sample(0).unwrap();
         assert_eq!((sample.images.len(), &sample.meta["conversation"]), (2, &conversation));
-        import(dir.path(), of(None), &dir.path().join("own"), None, &mut Err, &mut |_| ()).unwrap();
+        import(dir.path(), of(None), &dir.path().join("own"), &mut Err, &mut |_| ()).unwrap();
         let again = open(&dir.path().join("own"), None).unwrap().sample(0).unwrap();
         assert_eq!(again.meta["conversation"], conversation);
     }
@@ -108,14 +108,20 @@ fn parts_without_an_image_of_their_own_stand_for_the_columns() {
     assert_eq!((asked.question.as_str(), shades(&asked)), ("What?", vec![1, 2]));
     let own = json!([{"type": "input_image", "image_url": "b.jpg"}, {"type": "image"}, {"type": "input_text", "text": "What?"}]);
     assert_eq!(shades(&sample(rows(json!(["a.jpg"]), own))), [2, 1]);
+    let marked = json!([{"type": "image", "image": "b.jpg", "image_url": null}, text("<image>What?")]);
+    assert_eq!(shades(&sample(rows(json!(["a.jpg"]), marked))), [2, 1], "marks in texts take from the column in turn");
+    let asked = sample(rows(both.clone(), json!([text("<image>"), image(json!(1.0)), text("What?")])));
+    assert_eq!(shades(&asked), [1, 2]);
     for (images, parts, part) in [
         (
             json!(["a.jpg"]),
             json!([{"type": "image"}, {"type": "image"}]),
             "messages[0] shows an image more than the 1 of `images`",
         ),
-        (both.clone(), json!([image(json!(2))]), "messages[0] shows image 2, counted from 0, of 2"),
+        (both.clone(), json!([image(json!(2))]), "messages[0] shows the image of `index` 2, counted from 0, of 2"),
+        (both.clone(), json!([image(json!("1"))]), "`index` \"1\""),
         (both.clone(), json!([{"type": "image"}]), "1 `<image>` for 2 images"),
+        (json!(["a.jpg"]), json!([text("<image><image>")]), "2 `<image>` for 1 images"),
         (both, json!([{"type": "video"}]), "messages[0] has a part of the type \"video\""),
     ] {
         assert_has(&problems(rows(images, parts).path(), None)[0], &["t.json:1: ", part]);
@@ -134,13 +140,18 @@ fn images_within_messages_are_read_from_parquet() {
         assert_eq!((shades(&sample), later_shades(&sample)), wanted, "row {n}");
         assert_eq!((sample.question, sample.answer), (format!("Q{n}?"), format!("A{n}")));
     }
+    // Files in the parts themselves, and columns of both kinds, of which one is null.
+    let dataset = open(&parquet("parts.parquet"), None).unwrap();
+    for n in 0..4 {
+        assert_eq!(shades(&dataset.sample(n).unwrap()), [2 * n as u8, 2 * n as u8 + 1], "row {n}");
+    }
     let dataset = open(&parquet("trl.parquet"), None).unwrap();
     assert_eq!((dataset.format(), dataset.len()), ("openai", 3));
     for n in 0..3 {
         let sample = dataset.sample(n).unwrap();
         assert_eq!((shades(&sample), later_shades(&sample)), (vec![3 * n as u8], vec![3 * n as u8 + 1]));
     }
-    for name in ["messages.parquet", "trl.parquet"] {
+    for name in ["messages.parquet", "parts.parquet", "trl.parquet"] {
         assert_eq!(problems(&parquet(name), None), Vec::<String>::new());
     }
 }

@@ -55,9 +55,9 @@ fn a_box_that_is_none_is_not_imported() {
     let dir = dataset(&[("t.json", rows.to_string())]);
     assert_eq!(open(dir.path(), None).unwrap().entry(0).unwrap().question, "In image 1. ", "with its blank");
     let out = dir.path().join("out");
-    let error = import(dir.path(), of(None), &out, None, &mut Err, &mut |_| ()).unwrap_err().to_string();
+    let error = import(dir.path(), of(None), &out, &mut Err, &mut |_| ()).unwrap_err().to_string();
     assert_has(&error, &["t-000001", "is no box"]);
-    assert_eq!(import(dir.path(), of(None), &out, None, &mut |_| Ok(()), &mut |_| ()).unwrap().samples, 1);
+    assert_eq!(import(dir.path(), of(None), &out, &mut |_| Ok(()), &mut |_| ()).unwrap().samples, 1);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn what_is_left_out_is_said_and_splits_are_told_by_any_case() {
     let of_type = json!({"type": "t", "images": ["a.jpg"], "conversations": row["conversations"]});
     let dir = dataset(&[("a.json", json!([of_type]).to_string()), ("b.json", json!([row]).to_string())]);
     let mut warned = Vec::new();
-    let counted = survey(dir.path(), of(None), None, &mut |finding| {
+    let counted = survey(dir.path(), of(None), &mut |finding| {
         if let Finding::Warning(error) = finding {
             warned.push(error.to_string());
         }
@@ -132,4 +132,92 @@ fn prompts_of_verl_may_have_parts() {
         &problems(prompt(json!([{"type": "video"}])).path(), None)[0],
         &["t.jsonl:1: `prompt` has no message of the user"],
     );
+}
+
+#[test]
+fn an_image_beside_its_table_is_taken_before_one_of_the_same_name_above() {
+    let row = |image: &str| json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    let rows = [row("images/a.png"), row("images/b.png")].map(|row| row.to_string()).join("\n");
+    let dir = with_images(&["images/a.png", "sub/images/a.png", "images/b.png"], &[("sub/d.jsonl", rows)]);
+    for (path, position, shade) in [("", 0, 2), ("sub", 0, 2), ("", 1, 3)] {
+        let found = open(&dir.path().join(path), None);
+        match found {
+            Ok(dataset) => assert_eq!(shades(&dataset.sample(position).unwrap()), [shade], "{path:?}"),
+            // From below, the image above is outside.
+            Err(error) => assert_has(&error.to_string(), &["d.jsonl:2", "images/b.png"]),
+        }
+    }
+}
+
+#[test]
+fn a_row_behind_the_limit_is_not_read() {
+    let row = |image: &str| json!({"images": [image], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    let dir = dataset(&[("t.json", json!([row("a.jpg"), row("b.jpg"), row("gone.jpg")]).to_string())]);
+    let first = |limit| super::super::open(dir.path(), Select { limit: Some(limit), ..Select::default() });
+    assert_eq!(first(2).unwrap().len(), 2);
+    assert_has(&first(3).unwrap_err().to_string(), &["t.json:row 3"]);
+    let made =
+        import(dir.path(), Select { limit: Some(2), ..of(None) }, &dir.path().join("own"), &mut Err, &mut |_| ());
+    assert_eq!(made.unwrap().samples, 2);
+    let own = super::super::open(&dir.path().join("own"), Select { limit: Some(1), ..Select::default() });
+    assert_eq!(own.unwrap().len(), 1);
+}
+
+#[test]
+fn tsv_has_lists_and_its_lines_may_end_in_two_bytes() {
+    let said =
+        json!([{"from": "human", "value": "<image>q"}, {"from": "gpt", "value": "a"}]).to_string().replace('"', "\"\"");
+    let good = format!("[\"\"a.jpg\"\"]\"\t\"{said}\"");
+    for end in ["\n", "\r\n"] {
+        let rows = [
+            "images\tconversations".to_owned(),
+            format!("\"{good}"),
+            "gone.jpg\t[]".into(),
+            format!("\"{good}"),
+            "x".into(),
+        ];
+        let dir = dataset(&[("t.tsv", rows.join(end))]);
+        let found = problems(dir.path(), None);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_has(&found[0], &["t.tsv:3: "]);
+        assert_has(&found[1], &["t.tsv:5: 1 cells"]);
+    }
+}
+
+#[test]
+fn lines_that_break_off_end_the_reading() {
+    let row = json!({"images": ["a.jpg"], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}).to_string();
+    let dir = dataset(&[("t.jsonl", format!("{row}\n{}", &row[..30]))]);
+    let made = import(dir.path(), of(None), &dir.path().join("own"), &mut |_| Ok(()), &mut |_| ());
+    assert_has(&made.unwrap_err().to_string(), &["t.jsonl:2: the file ends within a row"]);
+    let lost = row.replace("\"q\"", r#"[{"type": "text", "said": "q"}]"#);
+    assert_has(
+        &problems(dataset(&[("t.jsonl", lost)]).path(), None)[0],
+        &["messages[0] has a part of text without one"],
+    );
+    let one = row
+        .replace("\"images\": [\"a.jpg\"]", "\"image\": \"a.jpg\"")
+        .replace("\"images\":[\"a.jpg\"]", "\"image\":\"a.jpg\"");
+    assert_eq!(open(dataset(&[("t.jsonl", one)]).path(), None).unwrap().sample(0).unwrap().images.len(), 1);
+}
+
+#[test]
+fn an_image_that_was_assumed_is_told_from_one_that_was_named() {
+    let row = json!({"images": ["a.jpg", "b.jpg"], "type": "t", "conversations": [{"from": "human", "value": "Find the dog."},
+        {"from": "gpt", "value": "<|box_start|>(100,100),(500,500)<|box_end|>"}]});
+    let dir = dataset(&[("t.json", json!([row]).to_string())]);
+    import(dir.path(), of(None), &dir.path().join("own"), &mut Err, &mut |_| ()).unwrap();
+    for path in [dir.path().to_owned(), dir.path().join("own")] {
+        let dataset = open(&path, None).unwrap();
+        let Answer::Box(Region { image, .. }) = dataset.entry(0).unwrap().answer else { panic!("a box") };
+        assert_eq!(image, None);
+        assert_eq!(dataset.sample(0).unwrap().gold[0].image, 2);
+    }
+    // A box on an image that the question does not show cannot be imported.
+    let row = json!({"id": "x", "images": ["a.jpg", "b.jpg"], "question": "q", "answer": r#"{"image": 2, "bbox_2d": [1, 1, 4, 4]}"#,
+        "meta": {"conversation": [{"role": "user", "content": "<image>q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "<image>"}]}});
+    let dir = dataset(&[("samples.jsonl", row.to_string())]);
+    assert_has(&problems(dir.path(), None)[0], &["`answer` is on image 2, which is none of the sample's 1"]);
+    let made = import(dir.path(), of(None), &dir.path().join("own"), &mut Err, &mut |_| ());
+    assert_has(&made.unwrap_err().to_string(), &["\"x\"", "a box is on image 2, the question is asked with 1"]);
 }

@@ -8,8 +8,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError};
 
 use parquet::basic::{Repetition, Type as Physical};
-use parquet::column::page::PageReader;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::FileReader;
@@ -70,7 +70,9 @@ impl Parquet {
             let column = self.column(*leaf);
             IMAGE_KEYS.iter().position(|key| column.path().parts().last().is_some_and(|last| last == key))
         };
-        let mut images: Vec<usize> = leaves.iter().copied().filter(|leaf| key(leaf).is_some()).collect();
+        // A name is no file.
+        let is_image = |leaf: &usize| key(leaf).is_some_and(|at| IMAGE_KEYS[at] != "path");
+        let mut images: Vec<usize> = leaves.iter().copied().filter(is_image).collect();
         images.sort_by_key(key);
         if images.is_empty() && leaves.len() == 1 {
             images = leaves;
@@ -131,7 +133,8 @@ impl Parquet {
         if let Some(cursor) = standing.filter(|cursor| cursor.next >= mark.row) {
             return Ok(cursor);
         }
-        let mut pages = self.reader.get_row_group(group)?.get_column_page_reader(leaf)?;
+        let pages = self.reader.get_row_group(group)?.get_column_page_reader(leaf)?;
+        let mut pages = Box::new(Filled(pages));
         let mut left = mark.pages;
         while left > 0 {
             let page = pages.peek_next_page()?.ok_or_else(missing)?;
@@ -144,23 +147,24 @@ impl Parquet {
     /// The pages of a column of lists that begin with a row. None of a column without lists, where the reader itself counts rows by
     /// the heads of pages, nor of one that has no sibling of text from which to learn how long the lists are.
     fn marks(&self, leaf: usize, group: usize) -> Result<Vec<Mark>, ParquetError> {
-        let Some(sibling) = self.sibling(leaf).filter(|_| self.column(leaf).max_rep_level() > 0) else {
+        let Some(sibling) = self.sibling(leaf, group).filter(|_| self.column(leaf).max_rep_level() > 0) else {
             return Ok(Vec::new());
         };
         let rows = self.reader.get_row_group(group)?;
-        let ColumnReader::ByteArrayColumnReader(reader) = rows.get_column_reader(sibling)? else {
-            return Ok(Vec::new());
-        };
-        page_starts(&row_starts(reader)?, rows.get_column_page_reader(leaf)?)
+        let pages = Box::new(Filled(rows.get_column_page_reader(sibling)?));
+        let reader = ColumnReaderImpl::new(self.column(sibling), pages);
+        page_starts(&row_starts(reader)?, Box::new(Filled(rows.get_column_page_reader(leaf)?)))
     }
 
-    /// A column of text in the same lists, such as the path beside an image's bytes.
-    fn sibling(&self, leaf: usize) -> Option<usize> {
-        let lists = self.lists(leaf);
-        (0..self.schema().num_columns()).find(|&other| {
+    /// The smallest column of text in the same lists, such as the path beside an image's bytes.
+    fn sibling(&self, leaf: usize, group: usize) -> Option<usize> {
+        let (lists, sizes) = (self.lists(leaf), self.reader.metadata().row_group(group));
+        let alike = |&other: &usize| {
             let is_text = self.column(other).physical_type() == Physical::BYTE_ARRAY;
             other != leaf && is_text && self.lists(other) == lists
-        })
+        };
+        let size = |&other: &usize| sizes.column(other).uncompressed_size();
+        (0..self.schema().num_columns()).filter(alike).min_by_key(size)
     }
 
     /// The path of the innermost list that the column is in.
@@ -194,6 +198,55 @@ fn element(repeated: &[i16], wanted: &[usize]) -> Option<usize> {
         }
         at == wanted
     })
+}
+
+/// The pages of a column but those of data that are empty, which the column's reader would take for its end. pyarrow writes one where it
+/// gives up a dictionary.
+struct Filled(Box<dyn PageReader>);
+
+impl Iterator for Filled {
+    type Item = Result<Page, ParquetError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for Filled {
+    fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
+        loop {
+            let page = self.0.get_next_page()?;
+            if !page.as_ref().is_some_and(|page| page.is_data_page() && page.num_values() == 0) {
+                return Ok(page);
+            }
+        }
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
+        loop {
+            let page = self.0.peek_next_page()?;
+            if !page.as_ref().is_some_and(|page| !page.is_dict && page.num_levels == Some(0)) {
+                return Ok(page);
+            }
+            self.0.skip_next_page()?;
+        }
+    }
+
+    fn skip_next_page(&mut self) -> Result<(), ParquetError> {
+        // What is peeked at is not empty.
+        self.peek_next_page()?.map_or(Ok(()), |_| self.0.skip_next_page())
+    }
+
+    fn supports_deferred_dictionary(&self) -> bool {
+        self.0.supports_deferred_dictionary()
+    }
+
+    fn take_deferred_dictionary(&mut self) -> Result<Option<Page>, ParquetError> {
+        self.0.take_deferred_dictionary()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool, ParquetError> {
+        self.peek_next_page()?.map_or(Ok(true), |_| self.0.at_record_boundary())
+    }
 }
 
 fn missing() -> ParquetError {
@@ -234,7 +287,6 @@ fn page_starts(rows: &[usize], mut pages: Box<dyn PageReader>) -> Result<Vec<Mar
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use parquet::column::page::{Page, PageMetadata};
     use std::collections::VecDeque;
     use std::path::Path;
 
@@ -250,6 +302,17 @@ mod tests {
         let mark = marks[marks.len() - 2];
         assert_eq!(table.cursor(&mut state, leaf, 0, mark.row + 1).unwrap().next, mark.row, "not from the front");
         assert_eq!(table.marks(leaf_of("single"), 0).unwrap(), []);
+        // Lists within lists, where the length is told by columns beside the object that holds the image.
+        let table = Parquet::open(&file.with_file_name("messages.parquet")).unwrap();
+        let leaf = table.leaves(&CellPath { column: "messages/0/content/0".into(), nth: None })[0];
+        let marks = table.marks(leaf, 0).unwrap();
+        assert!(marks.len() > 4, "{marks:?}");
+        let mark = marks[marks.len() - 2];
+        assert_eq!(
+            table.cursor(&mut State::default(), leaf, 0, mark.row).unwrap().next,
+            mark.row,
+            "not from the front"
+        );
     }
 
     /// The heads of pages: how many levels each has, `None` of a dictionary.

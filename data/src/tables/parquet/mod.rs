@@ -136,7 +136,7 @@ impl Table for Parquet {
         for leaf in leaves {
             let bytes = self.bytes(leaf, spot.start as usize, path);
             let bytes = bytes.map_err(|error| self.bad(spot, format!("`{}`: {error}", path.column)))?;
-            let Some(bytes) = bytes else { continue };
+            let Some(bytes) = bytes.filter(|bytes| !bytes.data().is_empty()) else { continue };
             return Ok(Some(match std::str::from_utf8(bytes.data()) {
                 // Image files are no text, and base64 is.
                 Ok(text) if self.is_plain(leaf) || image::guess_format(bytes.data()).is_err() => {
@@ -167,7 +167,7 @@ fn check_codecs(file: &Path, reader: &SerializedFileReader<File>) -> Result<(), 
             Compression::BROTLI(_) => "brotli",
             Compression::LZO => "lzo",
         };
-        let column = column.column_path();
+        let column = column.column_path().parts().join(".");
         let problem =
             format!("column `{column}` is compressed with {codec}, which is not read; write the file anew with snappy");
         return Err(DataError::NotADataset { path: file.into(), problem });
