@@ -107,11 +107,13 @@ impl Tsv {
     }
 }
 
-/// A cell is a text, or a list as JSON has it, such as a conversation.
+/// A cell is a text, or a list of texts or objects as JSON has it: names of images, a conversation. Lists of numbers are texts, such as
+/// an option or a box.
 fn cell_of(text: &str) -> Value {
     let list = Some(text).filter(|text| text.starts_with('[') && text.ends_with(']'));
-    let list = list.and_then(|text| serde_json::from_str(text).ok()).filter(Value::is_array);
-    list.unwrap_or_else(|| Value::from(text))
+    let list: Option<Vec<Value>> = list.and_then(|text| serde_json::from_str(text).ok());
+    let is_list = |list: &Vec<Value>| !list.is_empty() && list.iter().all(|of| of.is_string() || of.is_object());
+    list.filter(is_list).map_or_else(|| Value::from(text), Value::from)
 }
 
 impl Table for Tsv {

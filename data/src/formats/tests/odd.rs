@@ -185,6 +185,13 @@ fn tsv_has_lists_and_its_lines_may_end_in_two_bytes() {
 }
 
 #[test]
+fn lists_of_numbers_in_tsv_are_texts() {
+    let row = format!("0\tq\tA\tsingle\t[1, 2]\t[]\t[[3]]\td\t0\t{}\n", base64(1));
+    let dir = place(&[("hr_bench_4k.tsv", [HR_HEAD, &row].concat().as_bytes())]);
+    assert_eq!(open(dir.path(), None).unwrap().entry(0).unwrap().options, ["[1, 2]", "[]", "[[3]]", "d"]);
+}
+
+#[test]
 fn lines_that_break_off_end_the_reading() {
     let row = json!({"images": ["a.jpg"], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}).to_string();
     let dir = dataset(&[("t.jsonl", format!("{row}\n{}", &row[..30]))]);
