@@ -64,19 +64,19 @@ impl Asked {
         }
         Ok(Self { turn, images: shown })
     }
-}
 
-/// The turns of a conversation that there is something to learn from: all up to the assistant's last.
-///
-/// # Errors
-/// Where the assistant says nothing, or shows an image.
-pub fn taught(turns: &[Turn]) -> Result<&[Turn], String> {
-    let assistants = |turn: &&Turn| turn.role == Role::Assistant;
-    if turns.iter().filter(assistants).any(|turn| turn.images() > 0) {
-        return Err("an assistant's turn has an image".to_owned());
+    /// The turns that there is something to learn from: all up to the assistant's last.
+    ///
+    /// # Errors
+    /// Where the assistant says nothing to the question, or shows an image.
+    pub fn taught(self, turns: &[Turn]) -> Result<&[Turn], String> {
+        let assistants = |turn: &&Turn| turn.role == Role::Assistant;
+        if turns.iter().filter(assistants).any(|turn| turn.images() > 0) {
+            return Err("an assistant's turn has an image".to_owned());
+        }
+        let last = turns.iter().rposition(|turn| assistants(&turn)).filter(|&last| last > self.turn);
+        Ok(&turns[..=last.ok_or("no turn of the assistant after the question")?])
     }
-    let last = turns.iter().rposition(|turn| assistants(&turn)).ok_or("no turn of the assistant")?;
-    Ok(&turns[..=last])
 }
 
 #[cfg(test)]
@@ -108,9 +108,11 @@ mod tests {
     fn what_follows_the_assistants_last_turn_is_not_taught() {
         use Role::{Assistant, User};
         let all = turns(&[(User, "a"), (Assistant, "b"), (User, "<image>")]);
-        assert_eq!(taught(&all).unwrap(), &all[..2]);
-        assert!(taught(&all[..1]).unwrap_err().contains("no turn of the assistant"));
-        assert!(taught(&turns(&[(User, "a"), (Assistant, "<image>")])).unwrap_err().contains("has an image"));
+        let asked = Asked { turn: 0, images: 1 };
+        assert_eq!(asked.taught(&all).unwrap(), &all[..2]);
+        assert!(asked.taught(&all[..1]).unwrap_err().contains("no turn of the assistant"));
+        assert!(Asked { turn: 2, images: 1 }.taught(&all).unwrap_err().contains("after the question"));
+        assert!(asked.taught(&turns(&[(User, "a"), (Assistant, "<image>")])).unwrap_err().contains("has an image"));
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub(crate) fn run(
         seed: config.seed,
         config: config.to_toml(),
     };
-    let reader = dataset(&data)?;
+    let reader = dataset(data)?;
     options.check(bench, &*reader, config.judge.is_some()).map_err(imagent::Error::from)?;
     if args.judge_cache.is_some() && config.judge.is_none() {
         return Err(InputError("--judge-cache keeps what a judge says: name one with --judge".to_owned()).into());
@@ -139,12 +139,12 @@ impl Course<'_> {
 }
 
 /// The dataset, as it was published.
-fn dataset(data: &DatasetConfig) -> Result<Box<dyn Reader>> {
+fn dataset(data: DatasetConfig) -> Result<Box<dyn Reader>> {
     if !data.mix.is_empty() || data.gold_crops > 0 {
         return Err(InputError("a benchmark takes one dataset as it is: name it with --data".to_owned()).into());
     }
-    // `--limit` may ask for more items than the settings do.
-    Ok(open_reader(&DatasetConfig { limit: 0, ..data.clone() }, "data.eval.path")?)
+    // The limit is of what is played: the folder may hold more items, of a run with a higher one.
+    Ok(open_reader(&DatasetConfig { limit: 0, ..data }, "data.eval.path")?)
 }
 
 fn shard(text: Option<&str>) -> Result<(usize, usize)> {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -168,7 +168,7 @@ impl LinesWriter {
 pub struct SharedLines {
     path: PathBuf,
     /// How many bytes and lines were read.
-    read: (u64, usize),
+    read: (usize, usize),
 }
 
 impl SharedLines {
@@ -190,15 +190,21 @@ impl SharedLines {
         if cfg!(unix) {
             file.lock().map_err(AnalysisError::io(&self.path))?;
         }
-        let (start, mut line) = self.read;
-        let bytes = bytes_from(&self.path, start).map_err(AnalysisError::io(&self.path))?;
+        let (mut start, mut line) = self.read;
+        let mut bytes = fs::read(&self.path).map_err(AnalysisError::io(&self.path))?;
+        // Somebody may have put another file there.
+        let is_known = start == 0 || bytes.get(start - 1) == Some(&b'\n');
+        if !is_known {
+            (start, line) = (0, 0);
+        }
+        bytes.drain(..start);
         let (mut found, mut whole) = (Vec::new(), 0);
         for text in bytes.split_inclusive(|&byte| byte == b'\n') {
             match serde_json::from_slice(text) {
                 _ if text.iter().all(u8::is_ascii_whitespace) => {}
                 Ok(value) => found.push(value),
                 // A file without a whole line is not known to be one of these.
-                Err(_) if start + whole as u64 > 0 && text.last() != Some(&b'\n') => break,
+                Err(_) if start + whole > 0 && text.last() != Some(&b'\n') => break,
                 Err(source) => return Err(AnalysisError::Line { path: self.path.clone(), line: line + 1, source }),
             }
             whole += text.len();
@@ -213,18 +219,11 @@ impl SharedLines {
             added.push(b'\n');
             line += 1;
         }
-        let whole = start + whole as u64;
-        file.set_len(whole).and_then(|()| file.write_all(&added)).map_err(AnalysisError::io(&self.path))?;
-        self.read = (whole + added.len() as u64, line);
+        let whole = start + whole;
+        file.set_len(whole as u64).and_then(|()| file.write_all(&added)).map_err(AnalysisError::io(&self.path))?;
+        self.read = (whole + added.len(), line);
         Ok(())
     }
-}
-
-fn bytes_from(path: &Path, start: u64) -> std::io::Result<Vec<u8>> {
-    let (mut file, mut bytes) = (File::open(path)?, Vec::new());
-    file.seek(SeekFrom::Start(start))?;
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A number, or NaN where JSON has `null`: what serde_json writes for numbers that are not finite.
@@ -330,6 +329,23 @@ mod tests {
             assert_eq!(hear.recv(), Ok("done"));
             waiting.join().unwrap();
             assert_eq!(exchange(&mut a, &[]), Ok(vec![4]));
+        }
+    }
+
+    #[test]
+    fn a_shared_file_may_be_removed_or_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared.jsonl");
+        for (put, after) in [(None, "7\n"), (Some("1\n"), "1\n7\n"), (Some("444444\n5\n"), "444444\n5\n7\n")] {
+            let mut lines = SharedLines::new(&path);
+            lines.exchange(|_: Vec<u32>| vec![10, 20]).unwrap();
+            match put {
+                Some(text) => fs::write(&path, text).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            lines.exchange(|_: Vec<u32>| vec![7]).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
+            fs::remove_file(&path).unwrap();
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{DataError, without_line};
 use crate::root::{Refused, Root};
+use crate::tables::{CUT_OFF, Place, is_cut_off};
 
 /// The file of a dataset folder that lists its samples.
 pub const SAMPLES: &str = "samples.jsonl";
@@ -145,6 +146,10 @@ impl Rows {
 
     fn parse(&mut self, bytes: &[u8]) -> Result<Row, DataError> {
         let (file, line) = (self.file.clone(), self.line);
+        if is_cut_off(bytes) {
+            let place = Place { file, number: line, is_line: true };
+            return Err(DataError::Rest { place, problem: CUT_OFF.into() });
+        }
         let Ok(text) = std::str::from_utf8(bytes) else { return Err(DataError::NotText { file, line }) };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let raw: RawRow =

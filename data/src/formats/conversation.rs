@@ -63,7 +63,7 @@ fn sharegpt(view: &View<'_>) -> Result<Entry, DataError> {
 
 /// The images of the column that holds them.
 fn column(view: &View<'_>) -> Result<Vec<Picture>, DataError> {
-    view.pictures(if view.cell("images").is_some() { "images" } else { "image" })
+    view.pictures(if view.list("images").is_empty() { "image" } else { "images" })
 }
 
 fn openai(view: &View<'_>) -> Result<Entry, DataError> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::RgbImage;
-use imagent_core::conversation::{CONVERSATION, taught};
-use imagent_core::{Asked, BoxFrame, WrittenBox, picture};
+use imagent_core::conversation::CONVERSATION;
+use imagent_core::{Asked, BoxFrame, Turn, WrittenBox, picture};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -242,7 +242,8 @@ fn odd(entry: &Entry, images: &[Arc<RgbImage>], own: bool) -> Vec<String> {
             format!("the question has {mark}, which looks like a token of a chat template: it cannot be asked then")
         })
     });
-    let untaught = taught(&entry.conversation).err().filter(|_| !own && !entry.conversation.is_empty());
+    let untaught = trained_on(&entry.conversation, entry.all_pictures().count()).err();
+    let untaught = untaught.filter(|_| !own && !entry.conversation.is_empty());
     let untaught = untaught.map(|problem| format!("the conversation cannot be trained on: {problem}"));
     narrow.chain(marks).chain(untaught).collect()
 }
@@ -273,11 +274,16 @@ fn answer_problem(row: &Row) -> Option<String> {
     }
 }
 
+/// Whether a conversation with so many images can be trained on; else why not.
+fn trained_on(turns: &[Turn], images: usize) -> Result<(), String> {
+    Asked::of(turns, images)?.taught(turns).map(drop)
+}
+
 /// Why the conversation of a row of our own folder is none that can be trained on.
 fn conversation_problem(raw: &RawRow) -> Option<String> {
     raw.meta.rest.get(CONVERSATION)?;
     let problem = match conversation(&raw.meta.rest) {
-        Some(turns) => Asked::of(&turns, raw.images.len()).err().or_else(|| taught(&turns).err())?,
+        Some(turns) => trained_on(&turns, raw.images.len()).err()?,
         None => "not a list of {role, content}".to_owned(),
     };
     Some(format!("`{CONVERSATION}`: {problem}"))

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_ROW_BYTES, Row, Sink, Spot, Table, bytes_at, object};
+use super::{CUT_OFF, MAX_ROW_BYTES, Row, Sink, Spot, Table, bytes_at, object};
 use crate::error::DataError;
 
 /// A `.json` file.
@@ -145,7 +145,7 @@ impl Cutter {
     fn unfinished(&self) -> Option<&'static str> {
         match self.frame {
             Frame::Unknown => None,
-            _ if self.in_text || self.depth > 0 => Some("the file ends within a row"),
+            _ if self.in_text || self.depth > 0 => Some(CUT_OFF),
             Frame::List => Some("the file ends before its list is closed"),
             Frame::Bare | Frame::Closed => None,
         }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_ROW_BYTES, Row, Sink, Spot, Table, bytes_at, object};
+use super::{CUT_OFF, MAX_ROW_BYTES, Row, Sink, Spot, Table, bytes_at, is_cut_off, object};
 use crate::error::DataError;
 
 /// A `.jsonl` file.
@@ -46,11 +46,10 @@ impl Table for Lines {
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let row = self.row(spot, &bytes);
-            if row.is_err() && bytes.last() != Some(&b'\n') {
-                return Err(self.bad(spot, "the file ends within a row"));
+            if is_cut_off(&bytes) {
+                return Err(self.bad(spot, CUT_OFF));
             }
-            if sink(row) == ControlFlow::Break(()) {
+            if sink(self.row(spot, &bytes)) == ControlFlow::Break(()) {
                 break;
             }
         }

@@ -188,6 +188,15 @@ pub(crate) fn open(file: &Path) -> Option<Result<Box<dyn Table>, DataError>> {
     })
 }
 
+/// What is said of a file whose last row is not whole.
+pub(crate) const CUT_OFF: &str = "the file ends within a row";
+
+/// Whether the bytes of a last line are JSON that breaks off.
+pub(crate) fn is_cut_off(bytes: &[u8]) -> bool {
+    let whole = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
+    bytes.last() != Some(&b'\n') && whole.is_err_and(|error| error.is_eof())
+}
+
 /// Bytes of a text row to its cells.
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     if std::str::from_utf8(bytes).is_err() {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::{MAX_ROW_BYTES, Row, Sink, Spot, Table, bytes_at};
+use super::{CUT_OFF, MAX_ROW_BYTES, Row, Sink, Spot, Table, bytes_at};
 use crate::error::DataError;
 
 /// A `.tsv` file.
@@ -85,6 +85,15 @@ impl Tsv {
         }
     }
 
+    /// Whether a bad row is the last one and not whole: its line or a quote in it is not ended.
+    fn is_cut_off(&self, spot: Spot) -> bool {
+        let is_last = std::fs::metadata(&self.file).is_ok_and(|file| file.len() <= spot.start + spot.len as u64);
+        let ends = |bytes: Vec<u8>| {
+            bytes.last() == Some(&b'\n') && bytes.iter().filter(|&&byte| byte == b'"').count().is_multiple_of(2)
+        };
+        is_last && bytes_at(&self.file, spot).is_ok_and(|bytes| !ends(bytes))
+    }
+
     fn csv_error(&self, spot: Spot, error: csv::Error) -> DataError {
         match error.into_kind() {
             ErrorKind::Io(source) if source.kind() != io::ErrorKind::Other => DataError::io("read", &self.file)(source),
@@ -122,10 +131,19 @@ impl Table for Tsv {
     }
 
     fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
-        let mut header = true;
+        let (mut header, mut cut_off) = (true, None);
         self.records(&mut |spot, record| {
-            if std::mem::take(&mut header) { ControlFlow::Continue(()) } else { sink(self.row(spot, record)) }
-        })
+            if std::mem::take(&mut header) {
+                return ControlFlow::Continue(());
+            }
+            let row = self.row(spot, record);
+            if row.is_err() && self.is_cut_off(spot) {
+                cut_off = Some(spot);
+                return ControlFlow::Break(());
+            }
+            sink(row)
+        })?;
+        cut_off.map_or(Ok(()), |spot| Err(self.bad(spot, CUT_OFF)))
     }
 
     fn again(&self, spot: Spot) -> Option<Result<Row, DataError>> {

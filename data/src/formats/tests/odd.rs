@@ -176,7 +176,7 @@ fn tsv_has_lists_and_its_lines_may_end_in_two_bytes() {
             format!("\"{good}"),
             "x".into(),
         ];
-        let dir = dataset(&[("t.tsv", rows.join(end))]);
+        let dir = dataset(&[("t.tsv", rows.join(end) + end)]);
         let found = problems(dir.path(), None);
         assert_eq!(found.len(), 2, "{found:?}");
         assert_has(&found[0], &["t.tsv:3: "]);
@@ -197,6 +197,22 @@ fn lines_that_break_off_end_the_reading() {
     let dir = dataset(&[("t.jsonl", format!("{row}\n{}", &row[..30]))]);
     let made = import(dir.path(), of(None), &dir.path().join("own"), &mut |_| Ok(()), &mut |_| ());
     assert_has(&made.unwrap_err().to_string(), &["t.jsonl:2: the file ends within a row"]);
+    // Also of a table in tsv whose last row lacks cells or the end of a quote, and of a folder of ours.
+    let head = "images\tconversations\n";
+    for text in [format!("{head}a.jpg\t[]\na.jp"), format!("{head}a.jpg\t[]\n\"a.jpg\t[]\na.jpg\t[]\n")] {
+        let dir = dataset(&[("t.tsv", text)]);
+        assert_has(
+            problems(dir.path(), None).last().unwrap(),
+            &["t.tsv:3: the file ends within a row; no row after it"],
+        );
+    }
+    let own = json!({"id": "x", "images": ["a.jpg"], "question": "q", "answer": "a"}).to_string();
+    let dir = dataset(&[("samples.jsonl", format!("{own}\n{}", &own[..20]))]);
+    let made = import(dir.path(), of(None), &dir.path().join("own"), &mut |_| Ok(()), &mut |_| ());
+    assert_has(&made.unwrap_err().to_string(), &["samples.jsonl:2: the file ends within a row"]);
+    // What is whole and no object is a bad row.
+    let dir = dataset(&[("t.jsonl", format!("{row}\n[1]"))]);
+    assert_has(&problems(dir.path(), None)[0], &["t.jsonl:2: not a JSON object"]);
     let lost = row.replace("\"q\"", r#"[{"type": "text", "said": "q"}]"#);
     assert_has(
         &problems(dataset(&[("t.jsonl", lost)]).path(), None)[0],
