@@ -144,22 +144,20 @@ pub fn nano_base() -> Result<Draft, Error> {
     Ok(folder)
 }
 
-/// The first samples of a dataset; of a mixture, whose parts stand one after the other, samples at even distances.
+/// Samples of a dataset at even distances: all, or, of a mixture, whose parts stand one after the other, as many as its limit says.
 struct Limited {
     source: Box<dyn SampleSource>,
     count: usize,
-    spread: bool,
 }
 
 impl Limited {
-    fn new(source: Box<dyn SampleSource>, limit: usize, spread: bool) -> Self {
+    fn new(source: Box<dyn SampleSource>, limit: usize) -> Self {
         let count = if limit == 0 { source.len() } else { limit.min(source.len()) };
-        Self { source, count, spread }
+        Self { source, count }
     }
 
     fn place(&self, position: usize) -> usize {
-        let spread = || (position as u128 * self.source.len() as u128 / self.count as u128) as usize;
-        if self.spread { spread() } else { position }
+        (position as u128 * self.source.len() as u128 / self.count as u128) as usize
     }
 }
 
@@ -193,7 +191,7 @@ pub fn open_dataset(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dy
         Ok(Share { name, source: open_one(of, key)?, weight: part.weight })
     };
     let shares = dataset.mix.iter().zip(&dataset.parts()).map(share).collect::<Result<_, Error>>()?;
-    Ok(Box::new(Limited::new(Box::new(Mixture::new(shares)?), dataset.limit, true)))
+    Ok(Box::new(Limited::new(Box::new(Mixture::new(shares)?), dataset.limit)))
 }
 
 fn given(text: &str) -> Option<&str> {
@@ -221,7 +219,7 @@ pub fn open_reader(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn
 
 fn open_one(dataset: &DatasetConfig, key: &'static str) -> Result<Box<dyn SampleSource>, Error> {
     let source = open_reader(dataset, key)?;
-    let source = Limited::new(source, dataset.limit, false);
+    let source = Limited::new(source, dataset.limit);
     Ok(match dataset.gold_crops {
         0 => Box::new(source),
         side => Box::new(GoldCrops::new(source, side)),

@@ -129,9 +129,9 @@ impl Entry {
         self.pictures.iter().chain(&self.later_pictures)
     }
 
-    /// The entry with [all its images](Self::all_pictures), as a sample. Boxes become pixels of the image files and are cut to the image; one without an
-    /// image is on the last. `meta` gets `answer_kind`, `image_assumed` if that is so of the answer, and `options`, `question` (without options) and `conversation` where
-    /// there are any.
+    /// The entry with [all its images](Self::all_pictures), as a sample. Boxes become pixels of the image files and are cut to the
+    /// image; one without an image is on the last. `meta` gets `answer_kind`, `image_assumed` if that is so of the answer, and
+    /// `options`, `question` (without options) and `conversation` where there are any.
     pub fn sample(&self, mut images: Vec<Arc<RgbImage>>) -> Sample {
         let later_images = images.split_off(self.pictures.len().min(images.len()));
         let mut gold: Vec<Gold> = self.gold.iter().filter_map(|region| on_file(region, &images)).collect();
@@ -167,6 +167,12 @@ impl Entry {
             gold,
             meta,
         }
+    }
+
+    /// The image of a box that is on none of the question's images.
+    pub(crate) fn box_elsewhere(&self) -> Option<usize> {
+        let images = self.pictures.len();
+        self.regions().filter_map(|region| region.image).find(|image| !(1..=images).contains(image))
     }
 
     /// The boxes of the entry: the answer's and the gold ones.

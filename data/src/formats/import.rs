@@ -10,9 +10,8 @@ use crate::error::DataError;
 use crate::folder::SAMPLES;
 use crate::folder::write::{Summary, sample_problem, write_rows};
 
-/// Writes the dataset at `path` to a new folder of ours at `out`: whole, or not at all, but
-/// without the rows that `bad` takes. When the same dataset is there already, nothing changes. `done` is told after each row how many
-/// are written.
+/// Writes the dataset at `path` to a new folder of ours at `out`: whole, or not at all, but without the rows that `bad` takes. When
+/// the same dataset is there already, nothing changes. `done` is told after each row how many are written.
 ///
 /// # Errors
 /// The first bad row that `bad` does not take, or a folder that holds something else.
@@ -48,18 +47,15 @@ fn row(reader: &dyn Reader, position: usize) -> Result<(Sample, Vec<Vec<u8>>), D
         reader.sample(position).err().unwrap_or(unreadable)
     })?;
     let is_box = matches!(entry.answer, Answer::Box(_));
-    let shown = entry.pictures.len();
-    let elsewhere = entry.regions().filter_map(|region| region.image).find(|&image| image > shown);
-    if let Some(image) = elsewhere {
-        let problem = format!("a box is on image {image}, the question is asked with {shown}");
-        return Err(DataError::Unwritable { id: entry.id, problem });
-    }
+    let elsewhere = entry
+        .box_elsewhere()
+        .map(|image| format!("a box is on image {image}, the question is asked with {}", entry.pictures.len()));
     let sample = entry.sample(images);
     let no_box = || {
         let is_none = is_box && WrittenBox::read(&sample.answer).is_none();
         is_none.then(|| format!("the answer {} is no box", sample.answer))
     };
-    match sample_problem(&sample).or_else(no_box) {
+    match elsewhere.or_else(|| sample_problem(&sample)).or_else(no_box) {
         Some(problem) => Err(DataError::Unwritable { id: sample.id, problem }),
         None => Ok((sample, files)),
     }

@@ -132,8 +132,7 @@ impl View<'_> {
         if matches!(&entry.answer, Answer::Text(text) if text.trim().is_empty()) {
             return Err(self.bad("the answer is empty"));
         }
-        let wrong = entry.regions().filter_map(|region| region.image).find(|&image| image < 1 || image > images);
-        match wrong {
+        match entry.box_elsewhere() {
             Some(image) => Err(self.bad(format!("a box is on image {image}, there are {images}"))),
             None => Ok(entry),
         }
